@@ -1,0 +1,1 @@
+"""The public API: accepts requests, answers for their state, executes nothing."""

@@ -1,0 +1,1 @@
+"""The AWS worker: IAM actions in registered accounts."""
