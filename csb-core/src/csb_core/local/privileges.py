@@ -1,0 +1,85 @@
+"""PostgreSQL refuses to run as root; this finds the way in which it runs all the same."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from csb_core.local.processes import NotStarted
+
+NOBODY = "nobody"
+
+
+def unprivileged(directory: Path, program: Path) -> tuple[str, ...]:
+    """The command prefix under which `program` may use `directory` without being root.
+
+    An ordinary user needs none. Root is mapped to an unprivileged user inside a user namespace:
+    no file changes its owner, and the directory may lie anywhere, under /root as well. Where
+    namespaces are refused (many containers), the program runs as nobody, the directory is given
+    to nobody, and one capability lets it walk through folders that are closed to others.
+    """
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
+        return ()
+    if _works(_namespace(), directory, program):
+        return _namespace()
+    if os.geteuid() == 0:
+        _give(directory, pwd.getpwnam(NOBODY))
+        for prefix in (
+            _setpriv("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+            _setpriv(),
+        ):
+            if _works(prefix, directory, program):
+                return prefix
+    raise NotStarted(
+        f"PostgreSQL cannot run as root, and here neither a user namespace nor user {NOBODY!r} can "
+        f"use {directory}: call make as an ordinary user, or set CSB_DATABASE_URL"
+    )
+
+
+def _namespace() -> tuple[str, ...]:
+    nobody = pwd.getpwnam(NOBODY)
+    return (
+        "/usr/bin/unshare",
+        "--user",
+        f"--map-user={nobody.pw_uid}",
+        f"--map-group={nobody.pw_gid}",
+        "--",
+    )
+
+
+def _setpriv(*options: str) -> tuple[str, ...]:
+    nobody = pwd.getpwnam(NOBODY)
+    return (
+        "/usr/bin/setpriv",
+        f"--reuid={nobody.pw_uid}",
+        f"--regid={nobody.pw_gid}",
+        "--clear-groups",
+        *options,
+        "--",
+    )
+
+
+def _works(prefix: Sequence[str], directory: Path, program: Path) -> bool:
+    """Try it: run the program, and make and remove a file where it will write."""
+    script = 'set -e; "$1" --version; cd "$2"; : > .probe; test -O .probe; rm .probe'
+    argv = [*prefix, "/bin/sh", "-c", script, "sh", str(program), str(directory)]
+    try:
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False  # initdb asks for it; a namespace supplies one
+    return True
+
+
+def _give(directory: Path, user: pwd.struct_passwd) -> None:
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
