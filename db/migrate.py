@@ -1,0 +1,228 @@
+"""The migration runner: forward only, checksummed, one at a time under an advisory lock.
+
+    python db/migrate.py bootstrap --url <superuser's URL>   roles, passwords, the schema (repeatable)
+    python db/migrate.py up        --url <csb_migrator's URL> apply what is missing
+    python db/migrate.py status    --url <csb_migrator's URL> what is applied, what is missing
+
+`--url` may be left out when CSB_MIGRATOR_DATABASE_URL is set. `bootstrap` takes the passwords of the
+login roles from CSB_<ROLE>_PASSWORD (for instance CSB_API_USER_PASSWORD); a role without one keeps
+the password it has. All of it works through PgBouncer in transaction mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+HERE = Path(__file__).resolve().parent
+MIGRATIONS = HERE / "migrations"
+FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+LOCK = "csb_app.migrations"
+
+#: Login roles beside the workers': name -> what is granted, and how long a statement may take.
+LOGINS: Mapping[str, tuple[str | None, str]] = {
+    "csb_migrator": ("csb_owner", "0"),
+    "csb_api_user": (None, "10s"),
+    "csb_admin_user": (None, "60s"),
+}
+
+
+class MigrationError(Exception):
+    """The files and the database disagree; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file: its number, its name, its text and the SHA-256 of that text."""
+
+    version: int
+    name: str
+    text: str
+    checksum: str
+
+
+def load(folder: Path = MIGRATIONS) -> list[Migration]:
+    """Read the migrations in order; raises MigrationError for a bad name or a doubled number."""
+    found: dict[int, Migration] = {}
+    for path in sorted(folder.glob("*.sql")):
+        matched = FILE_NAME.fullmatch(path.name)
+        if matched is None:
+            raise MigrationError(f"{path.name}: a migration is named 0001_what_it_does.sql")
+        version, text = int(matched[1]), path.read_text(encoding="utf-8")
+        if version in found:
+            raise MigrationError(f"{path.name}: number {version} is taken by {found[version].name}")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        found[version] = Migration(version=version, name=path.name, text=text, checksum=checksum)
+    return list(found.values())
+
+
+def providers() -> list[str]:
+    """The cloud providers that schema.json names; each gets a role csb_<provider>_user."""
+    schema = json.loads((HERE.parent / "schema.json").read_text(encoding="utf-8"))
+    named = schema["properties"]["cloud_provider"]["enum"]
+    return sorted({*named, "sandbox"})
+
+
+def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str]) -> None:
+    """Make the roles and the schema, as a role that may; repeating it changes only passwords."""
+    logins = dict(LOGINS) | {f"csb_{name}_user": ("csb_worker", "30s") for name in workers}
+    with psycopg.connect(url) as conn:
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK,))
+        known = {row[0] for row in conn.execute("SELECT rolname FROM pg_roles").fetchall()}
+        for role in ("csb_owner", "csb_worker"):
+            if role not in known:
+                conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        for role, (granted, statement_timeout) in logins.items():
+            _make_login(conn, role, granted, exists=role in known, password=passwords.get(role))
+            for setting, value in (
+                ("statement_timeout", statement_timeout),
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "15s"),
+            ):
+                conn.execute(
+                    sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                        sql.Identifier(role), sql.Identifier(setting), sql.Literal(value)
+                    )
+                )
+        _make_schema(conn)
+
+
+def _make_login(
+    conn: psycopg.Connection, role: str, granted: str | None, *, exists: bool, password: str | None
+) -> None:
+    name = sql.Identifier(role)
+    if not exists:
+        conn.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS").format(name))
+    if password is not None:
+        conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+    if granted is not None:
+        conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(granted), name))
+
+
+def _make_schema(conn: psycopg.Connection) -> None:
+    database = sql.Identifier(conn.info.dbname)
+    # A creator that is no superuser must be a member of the owner to give it the schema.
+    conn.execute("GRANT csb_owner TO CURRENT_USER")
+    conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    conn.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(database))
+    conn.execute(
+        sql.SQL(
+            "GRANT CONNECT ON DATABASE {} TO csb_migrator, csb_api_user, csb_admin_user, csb_worker"
+        ).format(database)
+    )
+    conn.execute("CREATE SCHEMA IF NOT EXISTS csb_app AUTHORIZATION csb_owner")
+    conn.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+def applied(conn: psycopg.Connection) -> dict[int, tuple[str, str]]:
+    """What the database has: version -> (name, checksum)."""
+    conn.execute(
+        """
+        CREATE TABLE IF NOT EXISTS csb_app.csb_schema_migrations (
+            version    integer     PRIMARY KEY,
+            name       text        NOT NULL,
+            checksum   text        NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now())
+        """
+    )
+    rows = conn.execute(
+        "SELECT version, name, checksum FROM csb_app.csb_schema_migrations"
+    ).fetchall()
+    return {version: (name, checksum) for version, name, checksum in rows}
+
+
+def pending(files: Sequence[Migration], done: Mapping[int, tuple[str, str]]) -> list[Migration]:
+    """What is still to be applied; raises MigrationError when history was rewritten."""
+    by_version = {m.version: m for m in files}
+    for version, (name, checksum) in done.items():
+        if version not in by_version:
+            raise MigrationError(f"{name} is applied but its file is gone: deploy the newer files")
+        if by_version[version].checksum != checksum:
+            raise MigrationError(
+                f"{name} was changed after it was applied: add a new migration instead"
+            )
+    newest = max(done, default=0)
+    missing = [m for m in files if m.version not in done]
+    for m in missing:
+        if m.version < newest:
+            raise MigrationError(
+                f"{m.name} comes before {newest:04d}, which is applied: renumber it"
+            )
+    return missing
+
+
+def up(url: str, folder: Path = MIGRATIONS) -> list[str]:
+    """Apply every missing migration, each in a transaction of its own; return their names."""
+    files, names = load(folder), []
+    with psycopg.connect(url, prepare_threshold=None) as conn:
+        while True:
+            with conn.transaction():
+                conn.execute("SET LOCAL ROLE csb_owner")
+                conn.execute("SET LOCAL lock_timeout = '60s'")
+                conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK,))
+                missing = pending(files, applied(conn))
+                if not missing:
+                    return names
+                step = missing[0]
+                conn.execute(step.text.encode())
+                conn.execute(
+                    """
+                    INSERT INTO csb_app.csb_schema_migrations (version, name, checksum)
+                    VALUES (%s, %s, %s)
+                    """,
+                    (step.version, step.name, step.checksum),
+                )
+                names.append(step.name)
+
+
+def status(url: str, folder: Path = MIGRATIONS) -> tuple[list[str], list[str]]:
+    """Names of what is applied and of what is missing."""
+    with psycopg.connect(url, prepare_threshold=None) as conn, conn.transaction():
+        conn.execute("SET LOCAL ROLE csb_owner")
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK,))
+        done = applied(conn)
+        missing = pending(load(folder), done)
+    return [done[v][0] for v in sorted(done)], [m.name for m in missing]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what it says, 1 with the reason on standard error."""
+    parser = argparse.ArgumentParser(description="Migrate the database of CSecBridge.")
+    parser.add_argument("command", choices=["bootstrap", "up", "status"])
+    parser.add_argument("--url", default=os.environ.get("CSB_MIGRATOR_DATABASE_URL"))
+    args = parser.parse_args(argv)
+    if not args.url:
+        parser.error("give --url, or set CSB_MIGRATOR_DATABASE_URL")
+    try:
+        if args.command == "bootstrap":
+            workers = providers()
+            roles = [*LOGINS, *(f"csb_{name}_user" for name in workers)]
+            passwords = {r: p for r in roles if (p := os.environ.get(f"{r.upper()}_PASSWORD"))}
+            bootstrap(args.url, passwords, workers=workers)
+            print("roles and schema are there:", ", ".join(roles))
+        elif args.command == "up":
+            names = up(args.url)
+            print("\n".join(f"applied {name}" for name in names) or "nothing to apply")
+        else:
+            done, missing = status(args.url)
+            print(
+                "\n".join([*(f"applied  {n}" for n in done), *(f"missing  {n}" for n in missing)])
+            )
+    except (MigrationError, psycopg.Error, OSError) as exc:
+        print(f"migrate: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
