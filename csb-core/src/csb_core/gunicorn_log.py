@@ -35,10 +35,11 @@ class GunicornLog(Logger):
         service = os.environ.get("CSB_SERVICE") or cfg.proc_name or "gunicorn"
         log.configure(service, cfg.loglevel)
         self._constant = {"service": service, "version": log.service_version()}
-        for handler in self.error_log.handlers:
+        for handler in _streams_of(self.error_log):
             handler.setFormatter(log.JsonLines(service))
-            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            if handler.stream is sys.stderr:
                 handler.setStream(sys.stdout)
+        self._access_handlers = _streams_of(self.access_log)
 
     def access(
         self, resp: Response, req: Request, environ: Mapping[str, Any], request_time: timedelta
@@ -47,14 +48,10 @@ class GunicornLog(Logger):
         del req  # gunicorn's, and not needed
         if self.access_log_enabled:
             line = log.dump(self._line(resp, environ, request_time)).encode() + b"\n"
-            for stream in self._access_streams():
-                os.write(stream.fileno(), line)
+            for handler in self._access_handlers:
+                handler.stream.buffer.write(line)
+                handler.stream.buffer.flush()
         log.start()
-
-    def _access_streams(self) -> list[TextIO]:
-        """Return where access lines go; asked each time, as files are reopened."""
-        handlers = self.access_log.handlers
-        return [h.stream for h in handlers if isinstance(h, logging.StreamHandler)]
 
     def _line(
         self, resp: Response, environ: Mapping[str, Any], request_time: timedelta
@@ -87,6 +84,12 @@ class GunicornLog(Logger):
             "context": context,
             **top,
         }
+
+
+def _streams_of(logger: logging.Logger) -> list[logging.StreamHandler[TextIO]]:
+    """Return the handlers that gunicorn gave to its logger."""
+    handlers = [h for h in logger.handlers if isinstance(h, logging.StreamHandler)]
+    return [h for h in handlers if getattr(h, "_gunicorn", False)]
 
 
 def _status(status: object) -> int:

@@ -36,6 +36,9 @@ _IN_CONTEXT_TOO: Final = "tenant_id"
 #: A longer message or traceback loses its middle: runtimes split lines at 16 KiB.
 _LONGEST_TEXT: Final = 8192
 
+#: What Python makes of `exc_info` outside of an `except` block.
+_NO_EXCEPTION: Final = "NoneType: None"
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -136,6 +139,8 @@ class JsonLines(OrjsonFormatter):
         if _IN_CONTEXT_TOO in top:
             context[_IN_CONTEXT_TOO] = top[_IN_CONTEXT_TOO]
         for name, text in message_dict.items():
+            if text == _NO_EXCEPTION:
+                continue
             shown = "exception" if name == "exc_info" else name
             context[shown] = _shortened(text) if isinstance(text, str) else redact_value(text)
 

@@ -30,7 +30,7 @@ _NAMED: Final = re.compile(
     ( \b (?: [a-z0-9_-]* (?: passw(?:or)?d | secret | secret[_-]?(?:access[_-]?)?key
                          | (?:session|auth|access|refresh|security)[_-]?token
                          | authori[sz]ation | api[_-]?key | private[_-]?key ) )
-      (?: \\* ["'] )? \s* [:=] \s* (?: b? \\* ["'] )?
+      (?: \\* ["'] \s* [:=,] | \s* [:=] ) \s* (?: b? \\* ["'] )?
       (?: (?: bearer | basic | digest | token ) \s+ )?
     )
     ( [^\s"'\\,;&<>(){}\[\]]+ )
@@ -68,7 +68,7 @@ def redact(text: str) -> str:
         text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
     if "PRIVATE KEY" in text:
         text = _PEM.sub(MASK, text)
-    if ":" in text or "=" in text:
+    if any(mark in text for mark in (":", "=", "',", '",')):
         text = _NAMED.sub(_mask_value, text)
     if " " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
