@@ -33,12 +33,13 @@ class _Checker:
 
     fast: jsonschema_rs.Validator
     slow: Draft202012Validator
+    shared: Json
 
     def faults(self, value: Any) -> list[Fault]:
         """Return every fault, none when the value is valid."""
         if self.fast.is_valid(value):
             return []
-        return explain(self.slow, value) or [
+        return explain(self.slow, self.shared, value) or [
             Fault(pointer="", message="The body is not what the contract asks for.")
         ]
 
@@ -176,7 +177,9 @@ def _checker(document: Json, name: str) -> _Checker:
         "$ref": f"{_IN_DEFS}{name}",
     }
     return _Checker(
-        fast=jsonschema_rs.Draft202012Validator(schema), slow=ExplainingValidator(schema)
+        fast=jsonschema_rs.Draft202012Validator(schema),
+        slow=ExplainingValidator(schema),
+        shared=document["$defs"],
     )
 
 

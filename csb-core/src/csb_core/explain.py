@@ -30,12 +30,15 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-def explain(validator: Draft202012Validator, value: Any) -> list[Fault]:
-    """Return every fault of `value`, each once, in the order of their places."""
+def explain(validator: Draft202012Validator, shared: Json, value: Any) -> list[Fault]:
+    """Return every fault of `value`, each once, in the order of their places.
+
+    `shared` are the schema's `$defs`, where the fields are described.
+    """
     faults = {
         (fault.pointer, fault.message): fault
         for error in islice(validator.iter_errors(value), MOST_FAULTS)
-        for fault in islice(_faults_of(error), MOST_FAULTS)
+        for fault in islice(_faults_of(error, shared), MOST_FAULTS)
     }
     return sorted(faults.values(), key=lambda fault: fault.pointer)[:MOST_FAULTS]
 
@@ -61,12 +64,12 @@ def listed(options: Iterable[Any]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _faults_of(error: ValidationError) -> Iterator[Fault]:
+def _faults_of(error: ValidationError, shared: Json) -> Iterator[Fault]:
     path = list(error.absolute_path)
     schema = error.schema if isinstance(error.schema, dict) else {}
     value: Any = error.instance
     if error.validator == "required":
-        yield from _missing(value, path, schema)
+        yield from _missing(value, path, schema, shared)
     elif error.validator == "additionalProperties":
         yield from _unknown(value, path, schema)
     else:
@@ -79,10 +82,11 @@ def _faults_of(error: ValidationError) -> Iterator[Fault]:
         )
 
 
-def _missing(value: Json, path: list[str | int], schema: Json) -> Iterator[Fault]:
+def _missing(value: Json, path: list[str | int], schema: Json, shared: Json) -> Iterator[Fault]:
     for name in schema["required"]:
         if name not in value:
             about = schema.get("properties", {}).get(name, {})
+            about = shared.get(about.get("$ref", "").rpartition("/")[2], about)
             yield Fault(
                 pointer=pointer([*path, name]), message=_sentence(f"{name} is missing", about)
             )
