@@ -95,11 +95,11 @@ def start(
 
 def stop(directory: Path, mode: Mode = "fast") -> None:
     """End the server of this directory if one runs; patience first, force at last."""
-    pid = _postmaster(directory)
+    pid = pid_of(directory)
     if pid is None:
         return
     processes.end(
-        pid,
+        [pid],
         lambda pid: _is_ours(pid, directory),
         signals=(
             (SIGNALS[mode], timedelta(seconds=20)),
@@ -111,7 +111,7 @@ def stop(directory: Path, mode: Mode = "fast") -> None:
 
 def find(directory: Path) -> PostgresServer | None:
     """The server that runs in this directory and accepts connections, if there is one."""
-    pid = _postmaster(directory)
+    pid = pid_of(directory)
     if pid is None:
         return None
     lines = _pid_file(directory).read_text().splitlines()
@@ -131,7 +131,7 @@ def prepare(
 
     if not (data / "PG_VERSION").exists():
         _initialise(prefix, directory)
-    if _postmaster(directory) is None:
+    if pid_of(directory) is None:
         _pid_file(directory).unlink(missing_ok=True)
 
     options = {**SETTINGS, "port": str(port), **(settings or {})}
@@ -147,7 +147,7 @@ def superuser_url(directory: Path, *, port: int, database: str = "postgres") -> 
 
 def accepts(port: int) -> bool:
     """Whether a PostgreSQL on this port takes connections now."""
-    conninfo = f"host={ports.HOST} port={port} connect_timeout=2"
+    conninfo = f"host={ports.HOST} port={port} user={SUPERUSER} dbname=postgres connect_timeout=2"
     return pq.PGconn.ping(conninfo.encode()) == pq.Ping.OK
 
 
@@ -196,7 +196,7 @@ def _pid_file(directory: Path) -> Path:
     return directory / "data" / "postmaster.pid"
 
 
-def _postmaster(directory: Path) -> int | None:
+def pid_of(directory: Path) -> int | None:
     """The pid of the server that really runs here; a stale file names none."""
     try:
         pid = int(_pid_file(directory).read_text().splitlines()[0])

@@ -6,8 +6,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,10 +44,15 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
 def await_start(
     pid: int, up: Callable[[], bool], *, log: Path, timeout: timedelta = timedelta(seconds=60)
 ) -> None:
-    """Return as soon as `up()`; raise NotStarted, with the log's end, when the process is gone."""
+    """Return as soon as `up()` says so.
+
+    Raises NotStarted with the end of the log when the process is gone, or not up in time; then
+    it is killed.
+    """
     deadline = time.monotonic() + timeout.total_seconds()
     while not up():
         if not alive(pid) or time.monotonic() > deadline:
+            end([pid], lambda _: True, signals=[(signal.SIGKILL, timedelta(seconds=5))])
             raise NotStarted(f"it did not start; the end of {log}:\n{tail(log)}")
         time.sleep(0.02)
 
@@ -74,27 +79,33 @@ def marked(run: Path) -> list[int]:
     return [pid for pid in _pids() if pid not in spared and entry in _environment(pid)]
 
 
+def parent(pid: int) -> int | None:
+    """The process that this one would report to, None when it is gone."""
+    fields = _status(pid)
+    return int(fields[1]) if fields else None
+
+
 def end(
-    pid: int,
+    pids: Iterable[int],
     ours: Callable[[int], bool],
     *,
     signals: Sequence[tuple[signal.Signals, timedelta]],
 ) -> bool:
-    """Send each signal in turn, waiting after each, until the process is gone; say if it is.
+    """Send each signal in turn, waiting after each, until all are gone; say if they are.
 
     `ours` is asked while the process is held by a descriptor, so that a pid which was given to
     somebody else meanwhile is never signalled.
     """
-    with _held(pid) as handle:
-        if handle is None or not ours(pid):
-            return True
+    with ExitStack() as stack:
+        held = [one for pid in pids if (one := _hold(pid, stack)) and ours(pid)]
         for number, patience in signals:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            if _gone(handle, patience):
-                alive(pid)
-                return True
-        return False
+            for handle in held:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, number)
+            held = _await_end(held, patience)
+            if not held:
+                break
+        return not held
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -105,21 +116,23 @@ def tail(log: Path, lines: int = 15) -> str:
         return ""
 
 
-@contextmanager
-def _held(pid: int) -> Iterator[int | None]:
+def _hold(pid: int, stack: ExitStack) -> int | None:
+    """A descriptor that stays with this very process; None when it is gone."""
     try:
         handle = os.pidfd_open(pid)
     except (ProcessLookupError, ValueError):
-        yield None
-        return
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+        return None
+    stack.callback(os.close, handle)
+    return handle
 
 
-def _gone(handle: int, patience: timedelta) -> bool:
-    return bool(select.select([handle], [], [], patience.total_seconds())[0])
+def _await_end(handles: list[int], patience: timedelta) -> list[int]:
+    """Those that still run when the patience is over."""
+    deadline = time.monotonic() + patience.total_seconds()
+    while handles and (left := deadline - time.monotonic()) > 0:
+        gone = select.select(handles, [], [], left)[0]
+        handles = [handle for handle in handles if handle not in gone]
+    return handles
 
 
 def _pids() -> Iterator[int]:
@@ -134,10 +147,10 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _ancestors() -> Iterator[int]:
-    pid = os.getpid()
-    while pid > 0:
+    pid: int | None = os.getpid()
+    while pid:
         yield pid
-        pid = int(_status(pid)[1]) if _status(pid) else 0
+        pid = parent(pid)
 
 
 def _state(pid: int) -> str | None:

@@ -65,10 +65,10 @@ def start(directory: Path, *, port: int | None = None, appendonly: bool = True) 
 
 def stop(directory: Path) -> None:
     """End the server of this directory if one runs; patience first, force at last."""
-    pid = _pid(directory)
+    pid = pid_of(directory)
     if pid is not None:
         processes.end(
-            pid,
+            [pid],
             lambda pid: _is_ours(pid, directory),
             signals=(
                 (signal.SIGTERM, timedelta(seconds=10)),
@@ -79,7 +79,7 @@ def stop(directory: Path) -> None:
 
 def find(directory: Path) -> RedisServer | None:
     """The server that runs in this directory and answers, if there is one."""
-    pid = _pid(directory)
+    pid = pid_of(directory)
     if pid is None:
         return None
     port = int(_setting(directory, "port"))
@@ -160,7 +160,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _pid(directory: Path) -> int | None:
+def pid_of(directory: Path) -> int | None:
     """The pid of the server that really runs here; a stale file names none."""
     try:
         pid = int((directory / "redis.pid").read_text())

@@ -1,0 +1,79 @@
+# CSecBridge: everything one does with it by hand. Plain `make` explains the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCAL := $(BIN)/python -m csb_core.local
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal \
+	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
+	--no-emit-package worker-service-aws
+TYPED := csb-core/src api-service/src worker-service-aws/src db/migrate.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status logs setup test check fmt lock bench chaos clean
+
+help: ## explain the targets
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+##@ Run it on this machine
+
+demo: setup ## bring everything up and watch real requests to their end
+	@$(LOCAL) demo
+
+up: setup ## bring everything up, or what of it is dead; .run/csb.env tells how to reach it
+	@$(LOCAL) up
+
+down: $(BIN)/python ## end everything, also what a killed supervisor left
+	@$(LOCAL) down
+
+status: $(BIN)/python ## show the programs with pid, port and health
+	@$(LOCAL) status
+
+logs: $(BIN)/python ## follow all logs
+	@$(LOCAL) logs
+
+##@ Work on it
+
+setup: ## make .venv from the hashed locks; nothing to do while they are the same
+	@locks="$$(pwd; cat requirements-dev.txt */pyproject.toml | sha256sum)"; \
+	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ]; then \
+		set -e; \
+		echo 'setup: installing into .venv what requirements-dev.txt locks'; \
+		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
+		$(PIP) --require-hashes -r requirements-dev.txt; \
+		$(PIP) --no-deps --no-build-isolation -e csb-core -e api-service -e worker-service-aws; \
+		printf '%s\n' "$$locks" > .venv/locks; \
+	fi
+
+$(BIN)/python:
+	@$(MAKE) --no-print-directory setup
+
+test: setup ## run the tests, without the slow ones
+	$(BIN)/python -m pytest -m 'not slow and not chaos_long'
+
+check: setup ## format, lint, types, import contracts, locks
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	@if grep -n '://' requirements*.txt */requirements.txt; then echo 'a lock names no address'; exit 1; fi
+
+fmt: setup ## format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: setup ## compile the hashed locks anew
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) api-service/pyproject.toml -o api-service/requirements.txt
+	$(COMPILE) worker-service-aws/pyproject.toml -o worker-service-aws/requirements.txt
+
+bench: setup ## measure us beside yardsticks on this machine
+	$(BIN)/python -m bench
+
+chaos: setup ## kill processes for a long while and count what was lost
+	$(BIN)/python -m pytest tests/chaos -m chaos
+
+clean: ## remove .run and what tools left; call down first
+	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi
+	rm -rf .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,58 @@
+"""`python -m csb_core.local up|down|status|logs|demo`: what the Makefile calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from csb_core.errors import BridgeError
+from csb_core.local import demo, platform, standing
+from csb_core.local.layout import Layout
+
+
+def main() -> int:
+    """Run one command for the clone in the working directory; the exit code is the answer."""
+    parser = argparse.ArgumentParser(prog="csb_core.local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status", "logs", "demo"])
+    command = parser.parse_args().command
+    layout = Layout.of(Path.cwd(), os.environ)
+    try:
+        return _run(command, layout)
+    except BridgeError as exc:
+        print(f"{command}: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(command: str, layout: Layout) -> int:
+    match command:
+        case "up":
+            began = time.monotonic()
+            values = platform.up(layout, os.environ)
+            print(standing.table(standing.status(layout)))
+            print(f"\nready after {time.monotonic() - began:.1f} s at {values['CSB_URL']}")
+            print(f"what a client needs is in {layout.environment}")
+            return 0
+        case "down":
+            strays = platform.down(layout)
+            print(
+                f"{strays} strays ended, nothing is left" if strays else "nothing is left running"
+            )
+            return 0
+        case "status":
+            standings = standing.status(layout)
+            print(standing.table(standings) if standings else "nothing here yet: call make up")
+            return 0 if all(s.health == "ready" for s in standings) else 1
+        case "logs":
+            platform.follow_logs(layout)
+            return 0
+        case _:
+            return demo.run(platform.up(layout, os.environ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
