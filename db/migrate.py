@@ -1,11 +1,11 @@
 """The migration runner: forward only, checksummed, one at a time under an advisory lock.
 
-    python db/migrate.py bootstrap --url <superuser's URL>   roles, passwords, the schema (repeatable)
+    python db/migrate.py bootstrap --url <superuser's URL>   roles, passwords, schema; repeatable
     python db/migrate.py up        --url <csb_migrator's URL> apply what is missing
     python db/migrate.py status    --url <csb_migrator's URL> what is applied, what is missing
 
-`--url` may be left out when CSB_MIGRATOR_DATABASE_URL is set. `bootstrap` takes the passwords of the
-login roles from CSB_<ROLE>_PASSWORD (for instance CSB_API_USER_PASSWORD); a role without one keeps
+`--url` may be left out when CSB_MIGRATOR_DATABASE_URL is set. `bootstrap` takes the passwords of
+the login roles from <ROLE>_PASSWORD (for instance CSB_API_USER_PASSWORD); a role without one keeps
 the password it has. All of it works through PgBouncer in transaction mode.
 """
 

@@ -67,3 +67,9 @@ class LeaseLost(BridgeError):
     """Another worker owns the request now; whoever gets this stops and writes nothing."""
 
     code = "lease_lost"
+
+
+class MessageUnreadable(BridgeError):
+    """What stood in the list is no message of ours; it is dropped and reported, never retried."""
+
+    code = "message_unreadable"

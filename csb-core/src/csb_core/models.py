@@ -91,12 +91,14 @@ class Lease:
 
     correlation_id: UUID
     tenant_id: UUID
+    version: int
     cloud_provider: str
     action: str
     account_id: str | None
     principal: Json | None
     parameters: Json
     dry_run: bool
+    payload: Json
     attempt: int
     retries: int
     max_attempts: int

@@ -1,0 +1,176 @@
+"""Cache-aside status: read, fill, forget, so that no reader ever sees a status go back.
+
+The value is {"tenant_id", "version", "document"}; the document is the API's answer, byte for byte.
+A floor per request keeps the lowest version that may still be filled in. It exists before the
+database is read and outlives the longest read, so a slow reader cannot bring back what a worker
+has overtaken: its fill finds a higher floor, or none, and is refused. A lease for the filler alone
+would not do: a reader that was denied it could answer with the new status before the holder fills
+in the old one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final, cast
+from uuid import UUID
+
+import redis
+
+from csb_core import keys
+from csb_core.errors import CacheUnavailable
+from csb_core.states import FINAL, Status
+
+#: Longer than any read of the database may take (statement timeout of the API's role: 10 s).
+FLOOR_TTL: Final = timedelta(minutes=2)
+OPEN_TTL: Final = timedelta(seconds=5)
+FINAL_TTL: Final = timedelta(minutes=5)
+LARGEST: Final = 16_384
+
+# KEYS 1 -> value, 2 -> floor; ARGV 1 -> version, 2 -> value, 3 -> its ttl, 4 -> floor's ttl (s)
+# Returns 'filled', 'gone' (no floor: answer, do not cache) or 'stale' (read again).
+FILL: Final = """
+local floor = redis.call('GET', KEYS[2])
+if not floor then return 'gone' end
+if tonumber(ARGV[1]) < tonumber(floor) then return 'stale' end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 'filled'
+"""
+
+# KEYS 1 -> value, 2 -> floor; ARGV 1 -> version, 2 -> floor's ttl (s), 3 -> channel
+# Raises the floor, deletes the value, wakes whoever waits for the move.
+FORGET: Final = """
+local floor = redis.call('GET', KEYS[2])
+if not floor or tonumber(floor) < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+end
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[3], ARGV[1])
+return 1
+"""
+
+
+class Filled(Enum):
+    """What became of a fill."""
+
+    FILLED = "filled"
+    #: The floor had expired: answer from the database, nothing was cached.
+    GONE = "gone"
+    #: The row has moved since it was read: read it again.
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A cached status: the version, and the document as the API sends it."""
+
+    version: int
+    document: bytes
+
+
+@dataclass(slots=True)
+class StatusCache:
+    """The status keys in Redis."""
+
+    redis: redis.Redis
+    budget_bytes: int = 268_435_456
+    _fill: Any = field(init=False)
+    _forget: Any = field(init=False)
+    _room: bool = field(default=True, init=False)
+    _looked: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._fill = self.redis.register_script(FILL)
+        self._forget = self.redis.register_script(FORGET)
+
+    def read(self, tenant_id: UUID, correlation_id: UUID) -> Hit | None:
+        """The cached status, if it is there and this tenant's; raises CacheUnavailable."""
+        with _translated():
+            value = cast("bytes | None", self.redis.get(keys.status(correlation_id)))
+        return parse(value, tenant_id) if value is not None else None
+
+    def prepare(self, correlation_id: UUID) -> None:
+        """Make sure of a floor: after a miss and *before* the database is read."""
+        with _translated():
+            self.redis.set(keys.floor(correlation_id), 0, nx=True, ex=FLOOR_TTL)
+
+    def fill(
+        self,
+        tenant_id: UUID,
+        correlation_id: UUID,
+        *,
+        version: int,
+        status: Status,
+        document: bytes,
+    ) -> Filled:
+        """Cache what was read, unless a worker has overtaken it; raises CacheUnavailable."""
+        ttl = (FINAL_TTL if status in FINAL else OPEN_TTL).total_seconds()
+        with _translated():
+            if len(document) > LARGEST or not self._has_room():
+                return Filled.GONE
+            answer = self._fill(
+                keys=[keys.status(correlation_id), keys.floor(correlation_id)],
+                args=[
+                    version,
+                    compose(tenant_id, version, document),
+                    max(1, round(ttl * random.uniform(0.8, 1.0))),  # noqa: S311
+                    int(FLOOR_TTL.total_seconds()),
+                ],
+            )
+        return Filled(answer.decode())
+
+    def forget(self, moved: Sequence[tuple[UUID, int]]) -> None:
+        """Drop these requests' statuses and let nothing below these versions come back.
+
+        Raises CacheUnavailable; the caller tries again until it holds.
+        """
+        if not moved:
+            return
+        with _translated(), self.redis.pipeline(transaction=False) as pipe:
+            for correlation_id, version in moved:
+                self._forget(
+                    keys=[keys.status(correlation_id), keys.floor(correlation_id)],
+                    args=[version, int(FLOOR_TTL.total_seconds()), keys.moved(correlation_id)],
+                    client=pipe,
+                )
+            pipe.execute()
+
+    def _has_room(self) -> bool:
+        """Redis must not evict (it holds the queues), so the cache watches its memory itself."""
+        if time.monotonic() - self._looked > 5:
+            info = self.redis.info("memory")
+            self._room = info["used_memory"] < self.budget_bytes
+            self._looked = time.monotonic()
+        return self._room
+
+
+def compose(tenant_id: UUID, version: int, document: bytes) -> bytes:
+    """The value as it stands in Redis."""
+    return b'{"tenant_id":"%s","version":%d,"document":%s}' % (
+        str(tenant_id).encode(),
+        version,
+        document,
+    )
+
+
+def parse(value: bytes, tenant_id: UUID) -> Hit | None:
+    """Take a value apart without parsing the document; None when it is another tenant's."""
+    head = b'{"tenant_id":"%s","version":' % str(tenant_id).encode()
+    if not value.startswith(head):
+        return None
+    version, separator, document = value[len(head) :].partition(b',"document":')
+    return Hit(int(version), document[:-1]) if separator and version.isdigit() else None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        raise CacheUnavailable(f"Redis did not answer ({type(exc).__name__})") from exc

@@ -1,0 +1,97 @@
+"""The only doors to rows: a pool, a connection, a tenant's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from csb_core.errors import StoreRejected, StoreUnavailable
+
+Connection = psycopg.Connection[Any]
+Pool = ConnectionPool[Connection]
+
+#: Errors after which a connection, the server or a lock was to blame, not the statement.
+_PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+def open_pool(
+    url: str, *, name: str, least: int, most: int, timeout: timedelta, prepare: bool = True
+) -> Pool:
+    """Open a pool of autocommit connections; call it after the fork, never before.
+
+    It comes back at once, also when PostgreSQL is away: connections are made when they can be.
+    """
+    pool: Pool = ConnectionPool(
+        url,
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": 5 if prepare else None,
+            "connect_timeout": 3,
+            "application_name": name,
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+        },
+        configure=_configure,
+        min_size=min(least, most),
+        max_size=most,
+        timeout=timeout.total_seconds(),
+        max_waiting=most * 50,
+        max_idle=300,
+        reconnect_timeout=10,
+        open=False,
+        name=name,
+    )
+    pool.open(wait=False)
+    return pool
+
+
+@contextmanager
+def connection(pool: Pool) -> Iterator[Connection]:
+    """Lend an autocommit connection: each statement is a transaction of its own.
+
+    Raises StoreUnavailable when PostgreSQL is away, slow or shed us (a write may then have
+    happened or not), StoreRejected when it refused the statement.
+    """
+    try:
+        with pool.connection() as conn:
+            yield conn
+    except (PoolTimeout, PoolClosed, TooManyRequests) as exc:
+        raise StoreUnavailable("no database connection is free or can be made") from exc
+    except _PASSING as exc:
+        pool.check()  # its siblings are likely dead as well: drop them now, not at their next use
+        raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
+    except psycopg.Error as exc:
+        raise StoreRejected(f"the database refused a statement ({type(exc).__name__})") from exc
+
+
+@contextmanager
+def tenant_transaction(pool: Pool, tenant_id: UUID) -> Iterator[Connection]:
+    """A transaction that sees the rows of one tenant; the setting ends with it.
+
+    Raises what `connection` raises.
+    """
+    with connection(pool) as conn, conn.transaction():
+        conn.execute("SELECT set_config('csb.tenant_id', %s, true)", (str(tenant_id),))
+        yield conn
+
+
+def ping(pool: Pool, timeout: timedelta) -> None:
+    """Return if PostgreSQL answers in time; raises StoreUnavailable."""
+    try:
+        with pool.connection(timeout=timeout.total_seconds()) as conn:
+            conn.execute("SELECT 1")
+    except (PoolTimeout, PoolClosed, TooManyRequests, *_PASSING) as exc:
+        raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
+
+
+def _configure(conn: Connection) -> None:
+    set_json_loads(orjson.loads, conn)

@@ -1,0 +1,218 @@
+"""Fixtures and factories for every package's tests: real servers, fresh databases.
+
+A conftest.py takes what it needs: `from csb_core.testing import database, postgres, ...`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import redis as redis_client
+from psycopg import sql
+
+from csb_core import keys
+from csb_core.contract import digest_of
+from csb_core.ids import new_id
+from csb_core.local import postgres as embedded_postgres
+from csb_core.local import redis as embedded_redis
+from csb_core.models import Draft, Json
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = ("csb_migrator", "csb_api_user", "csb_aws_user", "csb_sandbox_user", "csb_admin_user")
+PASSWORD = "only-for-tests"
+ACCOUNT = "111122223333"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A migrated, empty database of its own and one URL per role."""
+
+    superuser: str
+    migrator: str
+    api: str
+    aws: str
+    sandbox: str
+    admin: str
+
+
+def migrate_module() -> ModuleType:
+    """`db/migrate.py`, which is a program and no package, as a module."""
+    if "csb_migrate" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("csb_migrate", ROOT / "db" / "migrate.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["csb_migrate"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["csb_migrate"]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[embedded_postgres.PostgresServer]:
+    """A PostgreSQL server for the run of the tests."""
+    with tempfile.TemporaryDirectory(prefix="csb-pg-", ignore_cleanup_errors=True) as folder:
+        server = embedded_postgres.start(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def template(postgres: embedded_postgres.PostgresServer) -> str:
+    """The name of a migrated database from which the others are cloned."""
+    name = "csb_template"
+    with psycopg.connect(postgres.url, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate = migrate_module()
+    passwords = dict.fromkeys(ROLES, PASSWORD)
+    migrate.bootstrap(_url(postgres.url, name), passwords, workers=["aws", "sandbox", "tiny"])
+    migrate.up(_url(postgres.url, name, "csb_migrator"))
+    return name
+
+
+@pytest.fixture
+def database(postgres: embedded_postgres.PostgresServer, template: str) -> Iterator[Database]:
+    """A fresh database, dropped afterwards."""
+    name = f"csb_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.url, autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        # Grants on a database are not cloned with it.
+        conn.execute(
+            sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(sql.Identifier(name))
+        )
+        yield database_urls(postgres.url, name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def database_urls(superuser: str, name: str) -> Database:
+    """The URLs of every role for a database of this server."""
+    return Database(
+        superuser=_url(superuser, name),
+        migrator=_url(superuser, name, "csb_migrator"),
+        api=_url(superuser, name, "csb_api_user"),
+        aws=_url(superuser, name, "csb_aws_user"),
+        sandbox=_url(superuser, name, "csb_sandbox_user"),
+        admin=_url(superuser, name, "csb_admin_user"),
+    )
+
+
+def _url(superuser: str, name: str, role: str | None = None) -> str:
+    base, _, _ = superuser.rpartition("/")
+    if role is None:
+        return f"{base}/{name}"
+    return f"postgresql://{role}:{PASSWORD}@{base.rpartition('@')[2]}/{name}"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[embedded_redis.RedisServer]:
+    """A Redis server for the run of the tests."""
+    with tempfile.TemporaryDirectory(prefix="csb-redis-", ignore_cleanup_errors=True) as folder:
+        server = embedded_redis.start(Path(folder), appendonly=False)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: embedded_redis.RedisServer) -> Iterator[str]:
+    """The URL of an emptied Redis."""
+    with redis_client.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield redis_server.url
+
+
+def make_tenant(url: str, code: str | None = None, *, account_id: str | None = ACCOUNT) -> UUID:
+    """A tenant, with one registered AWS account unless `account_id` is None. `url`: the admin's."""
+    tenant_id = uuid4()
+    code = code or f"t-{tenant_id.hex[:12]}"
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            "INSERT INTO csb_app.csb_tenants (tenant_id, code, name) VALUES (%s, %s, %s)",
+            (tenant_id, code, code.title()),
+        )
+        if account_id is not None:
+            conn.execute(
+                """
+                INSERT INTO csb_app.csb_target_accounts
+                       (tenant_id, cloud_provider, account_id, role_arn, external_id)
+                VALUES (%s, 'aws', %s, %s, %s)
+                """,
+                (
+                    tenant_id,
+                    account_id,
+                    f"arn:aws:iam::{account_id}:role/CSBExecutor",
+                    f"csb-{tenant_id.hex}",
+                ),
+            )
+    return tenant_id
+
+
+def make_api_key(
+    url: str, tenant_id: UUID, *scopes: str, requests_per_minute: int | None = None
+) -> str:
+    """A token of this tenant; without scopes, one that may do everything. `url`: the admin's."""
+    token = keys.new_token()
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            """
+            INSERT INTO csb_app.csb_api_keys
+                   (key_id, tenant_id, digest, scopes, requests_per_minute)
+            VALUES (%s, %s, %s, %s, %s)
+            """,
+            (
+                keys.key_id_of(token),
+                tenant_id,
+                keys.token_digest(token),
+                list(scopes or ("admin",)),
+                requests_per_minute,
+            ),
+        )
+    return token
+
+
+def make_payload(**overrides: Any) -> Json:
+    """A valid body of a POST."""
+    return {
+        "cloud_provider": "aws",
+        "action": "attach_policy",
+        "account_id": ACCOUNT,
+        "principal": {"type": "user", "name": "alice"},
+        "parameters": {"policy_arn": "arn:aws:iam::aws:policy/ReadOnlyAccess"},
+        **overrides,
+    }
+
+
+def make_draft(tenant_id: UUID, **overrides: Any) -> Draft:
+    """A draft of this tenant; overrides are fields of the Draft, or of its payload."""
+    fields = {name: overrides.pop(name) for name in Draft.__slots__ if name in overrides}
+    payload = fields.pop("payload", None) or make_payload(**overrides)
+    return Draft(
+        **{
+            "correlation_id": new_id(),
+            "tenant_id": tenant_id,
+            "payload": payload,
+            "digest": digest_of(payload),
+            "client_request_id": None,
+            "requested_by": "testkey00000",
+            "request_id": "req-test",
+            "traceparent": None,
+            **fields,
+        }
+    )

@@ -1,0 +1,58 @@
+"""Keeps the leases in hand alive, and gives up on actions that do not return."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from csb_core import leases, metrics
+from csb_core.db import Pool, connection
+from csb_core.errors import StoreRejected, StoreUnavailable
+from csb_core.worker.hand import Hand
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """One thread's work, independent of the actions: a slow one must not lose its lease."""
+
+    pool: Pool
+    hand: Hand
+    provider: str
+    ttl: timedelta
+    every: timedelta
+    stop: threading.Event
+
+    def run(self) -> None:
+        """Extend what is in hand until told to stop."""
+        while not self.stop.wait(self.every.total_seconds()):
+            try:
+                self.run_once()
+            except (StoreUnavailable, StoreRejected) as exc:
+                logger.warning("heartbeat.failed", extra={"reason": str(exc)})
+
+    def run_once(self) -> int:
+        """Extend every lease in hand with one statement; returns how many were found lost."""
+        held = self.hand.to_extend()
+        if not held:
+            return 0
+        began = time.monotonic()
+        with connection(self.pool) as conn:
+            kept = leases.extend(
+                conn, [(h.lease.correlation_id, h.lease.token) for h in held], ttl=self.ttl
+            )
+        metrics.HEARTBEAT_SECONDS.labels(self.provider).observe(time.monotonic() - began)
+
+        lost = 0
+        for holding in held:
+            if holding.lease.correlation_id in kept:
+                holding.expires = began + self.ttl.total_seconds()
+            elif not holding.lost:
+                # Recorded while we asked, or taken over: in both cases nothing may be begun.
+                holding.lost = True
+                lost += 1
+        return lost

@@ -1,0 +1,216 @@
+"""The second half of the line: consume -> lock -> execute -> record -> invalidate."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import Final
+from uuid import UUID
+
+from csb_core import leases, metrics
+from csb_core.cache import StatusCache
+from csb_core.db import Pool, connection
+from csb_core.errors import CacheUnavailable, QueueUnavailable, StoreRejected, StoreUnavailable
+from csb_core.leases import Candidate, End, Recorded
+from csb_core.queue import Queue
+from csb_core.worker import messages, recorder
+from csb_core.worker.executor import Executor, Finished
+from csb_core.worker.hand import Hand, Holding
+from csb_core.worker.intake import Popped
+from csb_core.worker.messages import Desk, Ringing
+from csb_core.worker.settle import settle
+from csb_core.worker.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+Event = Popped | Finished
+
+#: How long a turn waits for something to happen before it looks around.
+TURN: Final = timedelta(milliseconds=500)
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """One thread that claims, hands out and records, in batches; nothing else writes an end."""
+
+    worker: str
+    queue: Queue
+    pool: Pool
+    cache: StatusCache
+    desk: Desk
+    executor: Executor
+    slots: Slots
+    hand: Hand
+    inbox: SimpleQueue[Event]
+    stop: threading.Event
+    ttl: timedelta
+    #: Ends that PostgreSQL has not taken yet, with what they belong to.
+    unrecorded: list[tuple[Holding, End]] = field(default_factory=list)
+    #: Versions that Redis has not been told of yet.
+    unforgotten: list[tuple[UUID, int]] = field(default_factory=list)
+    #: Requests that have lost several workers: each waits until it can be claimed alone.
+    lonely: deque[Ringing] = field(default_factory=deque)
+    last_turn: float = field(default_factory=time.monotonic)
+
+    def run(self, intake: threading.Thread) -> None:
+        """Work until asked to stop and empty-handed, or until an action hangs and we are empty."""
+        while not self._is_done(intake):
+            self.last_turn = time.monotonic()
+            popped, finished = self._gather()
+            try:
+                self.turn(popped, finished)
+            except StoreUnavailable as exc:
+                logger.warning("store.unavailable", extra={"reason": str(exc)})
+                time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
+            self.forget()
+        self._leave()
+
+    def _is_done(self, intake: threading.Thread) -> bool:
+        if self.hand.abandoned() and not self.stop.is_set():
+            logger.error(
+                "action.deadline_missed",
+                extra={"requests": [str(h.lease.correlation_id) for h in self.hand.abandoned()]},
+            )
+            metrics.DEADLINES_MISSED.labels(self.queue.provider).inc()
+            self.stop.set()
+            self.slots.end()
+        leaving = self.stop.is_set() and not intake.is_alive()
+        return leaving and not len(self.hand) and self.inbox.empty()
+
+    def _gather(self) -> tuple[list[bytes], list[Finished]]:
+        """Everything that has happened; waits a little for the first of it."""
+        popped: list[bytes] = []
+        finished: list[Finished] = []
+        wait = 0.0 if self.unrecorded else TURN.total_seconds()
+        try:
+            event = self.inbox.get(timeout=wait) if wait else self.inbox.get_nowait()
+            while True:
+                match event:
+                    case Popped():
+                        popped += event.messages
+                    case Finished():
+                        finished.append(event)
+                event = self.inbox.get_nowait()
+        except Empty:
+            return popped, finished
+
+    def turn(self, popped: list[bytes], finished: list[Finished]) -> None:
+        """Record what has ended, then claim what has come; raises StoreUnavailable.
+
+        Nothing is lost by that: ends wait for the next turn, messages go back or are rung again.
+        """
+        ringing, unreadable = messages.read(popped)
+        self.slots.give(len(popped) - len(ringing))
+        try:
+            self.record(finished)
+            claimed = self._claim(ringing) if ringing else set()
+        except (StoreUnavailable, StoreRejected):
+            self._hand_back(ringing)
+            raise
+
+        unclaimed = [r for r in ringing if r.correlation_id not in claimed]
+        self.slots.give(len(unclaimed))
+        self.desk.refuse(unreadable)
+        if unclaimed:
+            self.lonely.extend(self.desk.explain(unclaimed))
+        if self.lonely:
+            self.slots.close()
+            self.begin_alone()
+
+    def begin_alone(self) -> None:
+        """Claim one request that keeps losing its workers, once nothing else is in hand."""
+        if len(self.hand) or self.slots.busy or self.unrecorded:
+            return
+        if self.stop.is_set():
+            self.lonely.clear()  # the rescuer of whoever stays will ring for them
+            return
+        # From here on a loss is this request's own doing: nothing else is held.
+        ringing = self.lonely.popleft()
+        if not self._claim([ringing], alone=True) and not self.lonely:
+            self.slots.open()
+
+    def _claim(self, ringing: list[Ringing], *, alone: bool = False) -> set[UUID]:
+        began = time.monotonic()
+        with connection(self.pool) as conn:
+            claimed = leases.claim(
+                conn,
+                [Candidate(correlation_id=r.correlation_id, digest=r.digest) for r in ringing],
+                worker=self.worker,
+                ttl=self.ttl,
+                alone=alone,
+            )
+        provider = self.queue.provider
+        metrics.CLAIM_SECONDS.labels(provider).observe(time.monotonic() - began)
+        metrics.CLAIM_BATCH.labels(provider).observe(len(claimed))
+        metrics.CLAIMED.labels(provider).inc(len(claimed))
+
+        self.unforgotten += [(lease.correlation_id, lease.version) for lease in claimed]
+        for lease in claimed:
+            holding = Holding(
+                lease=lease,
+                expires=began + self.ttl.total_seconds(),
+                due=began + self.executor.deadline(lease).total_seconds(),
+                alone=alone,
+            )
+            self.hand.add(holding)
+            self.executor.submit(holding)
+        return {lease.correlation_id for lease in claimed}
+
+    def record(self, finished: list[Finished]) -> None:
+        """Write what has ended, in one statement; what was not written stays for the next turn."""
+        self.unrecorded += [(f.holding, settle(f.holding.lease, f.outcome)) for f in finished]
+        for done in finished:
+            recorder.count(done, self.queue.provider)
+        if not self.unrecorded:
+            return
+        batch = self.unrecorded
+        recorded = recorder.record(batch, self.pool, self.queue.provider, worker=self.worker)
+
+        self.unrecorded = []
+        self.hand.drop(holding.lease.correlation_id for holding, _ in batch)
+        self.slots.give(sum(not holding.alone for holding, _ in batch))
+        self.unforgotten += [(i, r.version) for i, r in recorded.items()]
+        self._ring_again(batch, recorded)
+        if not self.lonely:
+            self.slots.open()
+
+    def _ring_again(self, batch: list[tuple[Holding, End]], recorded: dict[UUID, Recorded]) -> None:
+        again = [
+            messages.compose(holding.lease, at=recorded[end.correlation_id].at)
+            for holding, end in batch
+            if end.wait == timedelta() and end.correlation_id in recorded
+        ]
+        try:
+            self.queue.publish(again)
+        except QueueUnavailable as exc:
+            logger.warning("request.ring_deferred", extra={"reason": str(exc)})
+
+    def forget(self) -> None:
+        """Invalidate the statuses of what has moved; a failure is tried again next turn."""
+        if not self.unforgotten:
+            return
+        try:
+            self.cache.forget(self.unforgotten)
+        except CacheUnavailable as exc:
+            metrics.INVALIDATION_FAILURES.labels(self.queue.provider).inc()
+            logger.warning("cache.unavailable", extra={"reason": str(exc)})
+            del self.unforgotten[:-10_000]  # older ones have expired by themselves
+            return
+        self.unforgotten = []
+
+    def _hand_back(self, ringing: list[Ringing]) -> None:
+        """Put back what could not be claimed; without Redis the rescuer will ring for it."""
+        self.slots.give(len(ringing))
+        try:
+            self.queue.give_back([r.raw for r in ringing])
+        except QueueUnavailable as exc:
+            logger.warning("queue.unavailable", extra={"reason": str(exc)})
+
+    def _leave(self) -> None:
+        logger.info("worker.drained", extra={"abandoned": len(self.hand.abandoned())})

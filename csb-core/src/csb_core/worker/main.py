@@ -1,0 +1,264 @@
+"""Wires one worker process: the consumer's threads, and the small app that gunicorn serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from queue import SimpleQueue
+from typing import Any
+
+import orjson
+
+from csb_core import metrics, queue
+from csb_core.cache import StatusCache
+from csb_core.config import WorkerSettings, load
+from csb_core.db import Pool, open_pool, ping
+from csb_core.errors import QueueUnavailable, StoreUnavailable
+from csb_core.worker.action import Action
+from csb_core.worker.executor import Executor
+from csb_core.worker.hand import Hand
+from csb_core.worker.heartbeat import Heartbeat
+from csb_core.worker.intake import Intake
+from csb_core.worker.loop import Event, Loop
+from csb_core.worker.messages import Desk
+from csb_core.worker.rescuer import Rescuer
+from csb_core.worker.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+#: A consumer that has not turned for so long is stuck: its probe says so.
+STUCK: timedelta = timedelta(seconds=60)
+
+
+class Misconfiguration:
+    """Remembers for a while that actions met a faulty configuration of ours."""
+
+    def __init__(self) -> None:
+        self._said: tuple[float, str] | None = None
+
+    def note(self, reason: str) -> None:
+        """Keep the reason; /ready shows it for a minute."""
+        self._said = (time.monotonic(), reason)
+        logger.error("worker.misconfigured", extra={"reason": reason})
+
+    @property
+    def reason(self) -> str | None:
+        """What was noted within the last minute."""
+        if self._said is None or time.monotonic() - self._said[0] > 60:
+            return None
+        return self._said[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProcess:
+    """One process's consumer, and its WSGI app for /health, /ready and /metrics."""
+
+    settings: WorkerSettings
+    pool: Pool
+    queue: queue.Queue
+    loop: Loop
+    intake: Intake
+    heartbeat: Heartbeat
+    rescuer: Rescuer
+    misconfiguration: Misconfiguration
+    ended: threading.Event
+
+    def start(self) -> None:
+        """Start consuming; call it after the fork."""
+        self.loop.executor.start()
+        intake = self._thread("intake", self.intake.run)
+        for name, run in (("heartbeat", self.heartbeat.run), ("rescuer", self.rescuer.run)):
+            self._thread(name, run).start()
+        intake.start()
+        self._thread("loop", lambda: self._consume(intake)).start()
+        logger.info(
+            "worker.started",
+            extra={
+                "worker": self.loop.worker,
+                "queue": self.queue.provider,
+                "slots": self.loop.slots.total,
+            },
+        )
+
+    def stop(self) -> None:
+        """Pop no more, finish or give back what is in hand, and return when that is done."""
+        self.loop.stop.set()
+        self.loop.slots.end()
+        self.ended.wait(self.settings.grace_seconds)
+        self.heartbeat.stop.set()
+        self.rescuer.stop.set()
+        self.pool.close()
+
+    def _consume(self, intake: threading.Thread) -> None:
+        self.loop.run(intake)
+        self.ended.set()
+        if self.loop.hand.abandoned():
+            os.kill(os.getpid(), signal.SIGTERM)  # gunicorn ends this process and starts another
+
+    @staticmethod
+    def _thread(name: str, run: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException:
+                # Half a consumer is worse than none: its leases run out and are rescued.
+                logger.critical("worker.thread_died", exc_info=True, extra={"role": name})
+                os._exit(70)
+
+        return threading.Thread(target=guarded, name=name, daemon=True)
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer the probes; /metrics only on the metrics listener."""
+        path = environ.get("PATH_INFO", "")
+        on_metrics = environ.get("SERVER_PORT") == self.settings.metrics_bind.rpartition(":")[2]
+        if path == "/metrics" and on_metrics:
+            metrics.observe_pool(self.queue.provider, self.pool.get_stats())
+            text = metrics.render(self.read_queues)
+            return _answer(start_response, "200 OK", metrics.CONTENT_TYPE, text)
+        if path == "/health":
+            turning = time.monotonic() - self.loop.last_turn < STUCK.total_seconds()
+            return _answer_json(
+                start_response, {"status": "ok" if turning else "stuck"}, ok=turning
+            )
+        if path == "/ready":
+            checks = self.checks()
+            ready = all(value == "ok" for value in checks.values())
+            body = {"status": "ready" if ready else "unready", "checks": checks}
+            return _answer_json(start_response, body, ok=ready)
+        return _answer(start_response, "404 Not Found", "text/plain", b"not found\n")
+
+    def checks(self) -> dict[str, str]:
+        """Each thing that this worker needs, `ok` or what is wrong with it."""
+        checks = {"postgresql": "ok", "redis": "ok", "consumer": "ok", "configuration": "ok"}
+        try:
+            ping(self.pool, timedelta(seconds=1))
+        except StoreUnavailable as exc:
+            checks["postgresql"] = str(exc)
+        try:
+            self.queue.ping()
+        except QueueUnavailable as exc:
+            checks["redis"] = str(exc)
+        if self.loop.stop.is_set():
+            checks["consumer"] = "draining"
+        if reason := self.misconfiguration.reason:
+            checks["configuration"] = reason
+        return checks
+
+    def read_queues(self) -> list[metrics.QueueReading]:
+        """Read the provider's list, for /metrics."""
+        oldest = self.queue.oldest()
+        return [
+            metrics.QueueReading(
+                provider=self.queue.provider,
+                depth=self.queue.depth(),
+                oldest_seconds=max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0,
+            )
+        ]
+
+
+def create(
+    provider: str, actions: Mapping[str, Action], settings: WorkerSettings | None = None
+) -> WorkerProcess:
+    """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError."""
+    settings = settings or load(WorkerSettings)
+    worker = f"{provider}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    pool = open_pool(
+        settings.database_url.get_secret_value(),
+        name=f"csb-worker-{provider}",
+        least=settings.pool_min,
+        most=settings.pool_max,
+        timeout=timedelta(seconds=settings.pool_timeout_seconds),
+        prepare=settings.database_prepare,
+    )
+    url = settings.redis_url.get_secret_value()
+    client = queue.connect(url, timeout=timedelta(seconds=2))
+    # Above the block: redis-py would otherwise give up while Redis pops for it.
+    popping = queue.connect(url, timeout=timedelta(seconds=settings.block_seconds + 5))
+    stop, stop_watch = threading.Event(), threading.Event()
+    inbox: SimpleQueue[Event] = SimpleQueue()
+    slots, hand, misconfiguration = Slots(settings.slots), Hand(), Misconfiguration()
+    cache = StatusCache(client, budget_bytes=settings.cache_budget_bytes)
+    bell = queue.Queue(client, provider)
+    metrics.SLOTS.labels(provider).set(settings.slots)
+
+    executor = Executor(
+        actions=actions,
+        pool=pool,
+        ttl=settings.lease,
+        done=inbox.put,
+        misconfigured=misconfiguration.note,
+        threads=settings.slots,
+    )
+    loop = Loop(
+        worker=worker,
+        queue=bell,
+        pool=pool,
+        cache=cache,
+        desk=Desk(pool=pool, provider=provider, worker=worker),
+        executor=executor,
+        slots=slots,
+        hand=hand,
+        inbox=inbox,
+        stop=stop,
+        ttl=settings.lease,
+    )
+    return WorkerProcess(
+        settings=settings,
+        pool=pool,
+        queue=bell,
+        loop=loop,
+        intake=Intake(
+            queue=queue.Queue(popping, provider),
+            slots=slots,
+            handed=inbox.put,
+            stop=stop,
+            block_seconds=settings.block_seconds,
+        ),
+        heartbeat=Heartbeat(
+            pool=pool,
+            hand=hand,
+            provider=provider,
+            ttl=settings.lease,
+            every=timedelta(seconds=settings.heartbeat_seconds),
+            stop=stop_watch,
+        ),
+        rescuer=Rescuer(
+            pool=pool,
+            queue=bell,
+            cache=cache,
+            worker=f"rescuer@{worker}",
+            every=timedelta(seconds=settings.rescue_seconds),
+            stop=stop_watch,
+        ),
+        misconfiguration=misconfiguration,
+        ended=threading.Event(),
+    )
+
+
+def _answer_json(start_response: StartResponse, body: object, *, ok: bool) -> Iterable[bytes]:
+    status = "200 OK" if ok else "503 Service Unavailable"
+    return _answer(start_response, status, "application/json", orjson.dumps(body) + b"\n")
+
+
+def _answer(start_response: StartResponse, status: str, kind: str, body: bytes) -> Iterable[bytes]:
+    start_response(
+        status,
+        [
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+        ],
+    )
+    return [body]

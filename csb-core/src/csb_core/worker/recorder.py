@@ -1,0 +1,132 @@
+"""Writes ends so that each is written once, whatever the database or the network does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from csb_core import leases, metrics, rescues
+from csb_core.db import Pool, connection
+from csb_core.errors import StoreRejected, StoreUnavailable
+from csb_core.leases import End, Recorded, Standing
+from csb_core.models import Failed, Retry, Succeeded, Unfinished
+from csb_core.states import Status
+from csb_core.worker.executor import Finished
+from csb_core.worker.hand import Holding
+from csb_core.worker.settle import UNSTORABLE, settle
+
+logger = logging.getLogger(__name__)
+
+Batch = Sequence[tuple[Holding, End]]
+
+
+def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID, Recorded]:
+    """Write these ends in one statement and return those that were written, now or before.
+
+    What is missing from the answer was taken over by another worker: nothing was written for it
+    but that its audit says so. Raises StoreUnavailable when it cannot be known; ask again then.
+    """
+    began = time.monotonic()
+    try:
+        with connection(pool) as conn:
+            recorded = leases.record(conn, [end for _, end in batch], worker=worker)
+    except StoreRejected:
+        if len(batch) == 1:
+            return _record_rejected(batch[0], pool, worker=worker)
+        return {
+            correlation_id: at
+            for one in batch
+            for correlation_id, at in record([one], pool, provider, worker=worker).items()
+        }
+    metrics.RECORD_SECONDS.labels(provider).observe(time.monotonic() - began)
+    metrics.RECORD_BATCH.labels(provider).observe(len(recorded))
+
+    refused = [item for item in batch if item[1].correlation_id not in recorded]
+    if refused:
+        recorded |= _examine(refused, pool, provider, worker=worker)
+    for holding, end in batch:
+        if end.correlation_id in recorded:
+            metrics.RECORDED.labels(provider, end.status).inc()
+            if end.status in (Status.SUCCESS, Status.FAILED):
+                logger.info(
+                    "request.ended",
+                    extra={
+                        **_names(holding),
+                        "status": end.status,
+                        "attempt": holding.lease.attempt,
+                    },
+                )
+    return recorded
+
+
+def _record_rejected(item: tuple[Holding, End], pool: Pool, *, worker: str) -> dict[UUID, Recorded]:
+    """The database refuses this very end: the request fails with that instead of staying open."""
+    holding, end = item
+    logger.error("request.end_rejected", extra={**_names(holding), "status": end.status})
+    plain = replace(settle(holding.lease, UNSTORABLE), refs=())
+    with connection(pool) as conn:
+        return leases.record(conn, [plain], worker=worker)
+
+
+def _examine(refused: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID, Recorded]:
+    """Tell an end that was written before, its acknowledgement lost, from a lease taken over."""
+    with connection(pool) as conn:
+        now = leases.standing(conn, (end.correlation_id for _, end in refused))
+    before: dict[UUID, Recorded] = {}
+    for holding, end in refused:
+        row = now.get(end.correlation_id)
+        if row is not None and _is_mine(row, end, worker):
+            before[end.correlation_id] = Recorded(
+                correlation_id=end.correlation_id, version=row.version, at=row.updated_at
+            )
+            continue
+        metrics.STALE_WRITES.labels(provider).inc()
+        metrics.LEASES_LOST.labels(provider).inc()
+        logger.warning("request.stale_write_refused", extra=_names(holding))
+        _report(holding, end, pool, worker=worker)
+    return before
+
+
+def _is_mine(row: Standing, end: End, worker: str) -> bool:
+    return row.token == end.token and row.status is end.status and row.moved_by == worker
+
+
+def _report(holding: Holding, end: End, pool: Pool, *, worker: str) -> None:
+    try:
+        with connection(pool) as conn:
+            rescues.report_stale_write(
+                conn,
+                end.correlation_id,
+                token=end.token,
+                worker=worker,
+                detail={"status": end.status, "attempt": holding.lease.attempt},
+            )
+    except (StoreUnavailable, StoreRejected) as exc:
+        logger.warning("request.stale_write_unrecorded", extra={"reason": str(exc)})
+
+
+def count(finished: Finished, provider: str) -> None:
+    """Count an attempt by what it came to."""
+    match finished.outcome:
+        case Succeeded():
+            metrics.OUTCOMES.labels(provider, "succeeded", "").inc()
+        case Failed(error_class=error_class):
+            metrics.OUTCOMES.labels(provider, "failed", error_class).inc()
+        case Retry(error_class=error_class):
+            metrics.OUTCOMES.labels(provider, "retry", error_class).inc()
+            metrics.RETRIES.labels(provider, error_class).inc()
+        case Unfinished():
+            metrics.OUTCOMES.labels(provider, "unfinished", "").inc()
+
+
+def _names(holding: Holding) -> dict[str, str | None]:
+    lease = holding.lease
+    return {
+        "correlation_id": str(lease.correlation_id),
+        "tenant_id": str(lease.tenant_id),
+        "request_id": lease.request_id,
+        "action": lease.action,
+    }

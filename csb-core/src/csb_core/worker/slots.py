@@ -1,0 +1,54 @@
+"""How many requests a process may have at once: slots, taken before a message is popped."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Slots:
+    """A count of free slots that can be closed for a while, or for good."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._open = True
+        self._ended = False
+        self._changed = threading.Condition()
+
+    def take(self) -> int:
+        """Wait until a slot is free, then take all that are; 0 means that no more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or (self._open and self._free > 0))
+            if self._ended:
+                return 0
+            taken, self._free = self._free, 0
+            return taken
+
+    def give(self, slots: int) -> None:
+        """Give slots back."""
+        with self._changed:
+            self._free += slots
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody take a slot until `open`."""
+        with self._changed:
+            self._open = False
+
+    def open(self) -> None:
+        """Let slots be taken again."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let nobody take a slot any more, and wake who waits for one."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def busy(self) -> int:
+        """How many slots are taken."""
+        with self._changed:
+            return self.total - self._free
