@@ -1,0 +1,83 @@
+"""Where csbctl finds the platform: the environment, or the file that the local platform writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+
+from csb_core import queue
+from csb_core.control_audit import acting
+from csb_core.db import Connection
+from csb_core.errors import ConfigurationError, StoreRejected, StoreUnavailable
+from csb_core.queue import Redis
+
+DATABASE: Final = "CSB_ADMIN_DATABASE_URL"
+REDIS: Final = "CSB_REDIS_URL"
+
+#: Written by `make up` in the repository's root.
+LOCAL: Final = Path(".run/csb.env")
+
+_TAKEN: Final = ("CSB_", "AWS_")
+
+
+def settle(environ: MutableMapping[str, str], file: Path = LOCAL) -> None:
+    """Complete `environ` from the local platform's file, unless a platform is named already.
+
+    All or nothing: half of one platform and half of another would be worse than neither.
+    """
+    if environ.get(DATABASE) or environ.get(REDIS) or not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.partition("=")
+        if separator and name.startswith(_TAKEN):
+            environ.setdefault(name, value)
+
+
+def required(environ: MutableMapping[str, str], name: str) -> str:
+    """Return a setting; raises ConfigurationError that says how to set it."""
+    value = environ.get(name, "")
+    if not value:
+        raise ConfigurationError(
+            f"{name} is not set: export it, or run csbctl where .run/csb.env is (after `make up`)"
+        )
+    return value
+
+
+@contextmanager
+def database(environ: MutableMapping[str, str], actor: str) -> Iterator[Connection]:
+    """One transaction as the administrator's role, put down to `actor`.
+
+    Raises StoreUnavailable when PostgreSQL is away, StoreRejected when it refused something.
+    """
+    url = required(environ, DATABASE)
+    try:
+        with (
+            psycopg.connect(
+                url, autocommit=True, connect_timeout=5, application_name="csbctl"
+            ) as conn,
+            acting(conn, actor),
+        ):
+            set_json_loads(orjson.loads, conn)
+            yield conn
+    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+        raise StoreUnavailable(f"{DATABASE}: the database did not answer: {exc}") from exc
+    except psycopg.Error as exc:
+        raise StoreRejected(f"the database refused this: {_reason(exc)}") from exc
+
+
+def redis(environ: MutableMapping[str, str]) -> Redis:
+    """A client of the queue's Redis."""
+    return queue.connect(required(environ, REDIS), timeout=timedelta(seconds=5), connections=2)
+
+
+def _reason(exc: psycopg.Error) -> str:
+    """Name the rule that a value broke, not the statement that brought it."""
+    constraint = exc.diag.constraint_name
+    return f"{exc.diag.message_primary} ({constraint})" if constraint else str(exc)

@@ -1,0 +1,67 @@
+"""csbctl tenant: who may use the platform."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import click
+
+from csb_core import tenants
+from csb_core.ctl.console import Console, Group, pass_console
+from csb_core.ctl.surroundings import database
+from csb_core.tenants import TenantStatus
+
+COLUMNS = ("code", "name", "status", "requests_per_minute", "created_at", "tenant_id")
+
+
+@click.group(cls=Group)
+def tenant() -> None:
+    """Tenants: create, list, suspend, resume."""
+
+
+@tenant.command()
+@click.argument("code")
+@click.option("--name", help="What people call it; the code when left out.")
+@click.option("--requests-per-minute", type=click.IntRange(1), help="Instead of the default limit.")
+@pass_console
+def create(console: Console, code: str, name: str | None, requests_per_minute: int | None) -> None:
+    """Add a tenant. CODE: a-z, 0-9 and -, 2 to 31 characters, a letter first."""
+    with database(os.environ, console.actor) as conn:
+        made = tenants.create(
+            conn, code=code, name=name or code, requests_per_minute=requests_per_minute
+        )
+    console.show(asdict(made))
+    console.say(f"\nNext: csbctl key create {code} --label <who> --scope requests:write")
+
+
+@tenant.command("list")
+@pass_console
+def list_(console: Console) -> None:
+    """Show all tenants."""
+    with database(os.environ, console.actor) as conn:
+        found = tenants.list_all(conn)
+    console.table(map(asdict, found), COLUMNS)
+
+
+@tenant.command()
+@click.argument("code")
+@pass_console
+def suspend(console: Console, code: str) -> None:
+    """Close the platform to a tenant: within five seconds none of its keys opens anything."""
+    _set(console, code, "suspended")
+
+
+@tenant.command()
+@click.argument("code")
+@pass_console
+def resume(console: Console, code: str) -> None:
+    """Open the platform to a suspended tenant again."""
+    _set(console, code, "active")
+
+
+def _set(console: Console, code: str, status: TenantStatus) -> None:
+    with database(os.environ, console.actor) as conn:
+        tenants.set_status(conn, tenants.find(conn, code).tenant_id, status)
+        found = tenants.find(conn, code)
+    console.show(asdict(found))
