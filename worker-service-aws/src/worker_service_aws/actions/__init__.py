@@ -1,1 +1,1 @@
-"""The actions this worker can execute."""
+"""The actions that this worker can execute: `catalogue` lists them, `change` drives them."""
