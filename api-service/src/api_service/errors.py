@@ -1,0 +1,198 @@
+"""Every error as RFC 9457 problem+json; the one place that knows HTTP's numbers for them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from api_service.auth import Forbidden, Unauthenticated
+from api_service.limits import TooManyRequests
+from api_service.tracing import trace_of
+from csb_core import metrics
+from csb_core.errors import (
+    AccountNotRegistered,
+    BridgeError,
+    Conflict,
+    NotFound,
+    StoreRejected,
+    StoreUnavailable,
+)
+from csb_core.faults import Fault, Invalid, Malformed, TooDeep
+from csb_core.models import Json
+
+log = logging.getLogger(__name__)
+
+_MEDIA_TYPE: Final = "application/problem+json"
+_RETRY_SECONDS: Final = 2
+
+
+class BadRequest(BridgeError):
+    """A header or a query parameter is not what it must be."""
+
+    code: ClassVar[str] = "bad_request"
+
+
+class UnsupportedMediaType(BridgeError):
+    """A body came that is not declared to be JSON."""
+
+    code: ClassVar[str] = "unsupported_media_type"
+
+
+class KeysDiffer(BadRequest):
+    """The Idempotency-Key header and the field client_request_id name different keys."""
+
+    code: ClassVar[str] = "idempotency_keys_differ"
+
+
+class KeyReused(Conflict):
+    """The client_request_id brought another body before."""
+
+    code: ClassVar[str] = "client_request_id_reused"
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """PostgreSQL went away while it wrote; whether the request is stored could not be found out."""
+
+    code: ClassVar[str] = "outcome_unknown"
+
+    def __init__(self, correlation_id: str) -> None:
+        super().__init__("whether the request was stored is not known")
+        self.correlation_id = correlation_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How one type of error is told; a `detail` here replaces the error's own words."""
+
+    status: int
+    title: str
+    detail: str | None = None
+
+
+#: The nearest base in this table decides.
+PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
+    Malformed: Kind(status=400, title="The body is not JSON"),
+    TooDeep: Kind(status=400, title="The body nests too deep"),
+    BadRequest: Kind(status=400, title="A header or parameter is wrong"),
+    Unauthenticated: Kind(status=401, title="No valid key"),
+    Forbidden: Kind(status=403, title="The key lacks a scope"),
+    AccountNotRegistered: Kind(status=403, title="The account is not registered"),
+    NotFound: Kind(status=404, title="There is no such thing"),
+    Conflict: Kind(status=409, title="The state does not allow it"),
+    UnsupportedMediaType: Kind(status=415, title="Send application/json"),
+    Invalid: Kind(
+        status=422,
+        title="The body is not what the contract asks for",
+        detail="`errors` names every fault; GET /api/v1/schema tells what is asked for.",
+    ),
+    TooManyRequests: Kind(status=429, title="Too many requests"),
+    StoreRejected: Kind(
+        status=500, title="Something went wrong here", detail="It is logged under this request_id."
+    ),
+    OutcomeUnknown: Kind(
+        status=503,
+        title="It is not known whether the request was stored",
+        detail="Look for correlation_id in a moment, or repeat with the same client_request_id.",
+    ),
+    StoreUnavailable: Kind(
+        status=503,
+        title="The database does not answer",
+        detail="Nothing was stored; try again after the time in Retry-After.",
+    ),
+    BridgeError: Kind(
+        status=500, title="Something went wrong here", detail="It is logged under this request_id."
+    ),
+}
+
+_OF_STATUS: Final = {
+    400: ("bad_request", "The request is not HTTP as we read it"),
+    404: ("not_found", "There is no such thing"),
+    405: ("method_not_allowed", "The method is not allowed here"),
+    408: ("request_timeout", "The body did not come in time"),
+    413: ("body_too_large", "The body is too large"),
+    414: ("uri_too_long", "The URI is too long"),
+    431: ("headers_too_large", "The headers are too large"),
+    500: ("internal_error", "Something went wrong here"),
+}
+
+
+def register(app: Flask) -> None:
+    """Make the app tell every error as a problem."""
+    app.register_error_handler(BridgeError, _tell)
+    app.register_error_handler(HTTPException, _tell_http)
+    app.register_error_handler(Exception, _tell_crash)
+
+
+def problem_of(error: BridgeError) -> Json:
+    """Return the problem document of an error."""
+    kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
+    document = problem(
+        error.code, kind.status, kind.title, kind.detail or f"{str(error).rstrip('.')}."
+    )
+    if isinstance(error, Invalid):
+        document["errors"] = [_fault(fault) for fault in error.faults]
+    if isinstance(error, OutcomeUnknown):
+        document["outcome"] = "unknown"
+        document["correlation_id"] = error.correlation_id
+    return document
+
+
+def problem(code: str, status: int, title: str, detail: str) -> Json:
+    """Return a problem document with the fields that every one has."""
+    return {
+        "type": f"urn:csb:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": trace_of(request.environ).request_id,
+    }
+
+
+def _fault(fault: Fault) -> Json:
+    told = {"pointer": fault.pointer, "message": fault.message}
+    return {**told, "hint": fault.hint} if fault.hint else told
+
+
+def _tell(error: BridgeError) -> Response:
+    document = problem_of(error)
+    status: int = document["status"]
+    if status >= 500:
+        log.error("http.request_failed", extra={"code": error.code}, exc_info=error)
+    metrics.REFUSED.labels(document["code"]).inc()
+    headers: dict[str, str] = {}
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.standing.reset_seconds)
+        headers.update(error.standing.headers())
+    elif status == 503:
+        headers["Retry-After"] = str(_RETRY_SECONDS)
+    elif status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="csecbridge"'
+    return _response(document, headers)
+
+
+def _tell_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    code, title = _OF_STATUS.get(status, ("http_error", "The request was not served"))
+    headers: dict[str, str] = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    detail = "See GET /api/v1/openapi.json for what can be asked, and how."
+    return _response(problem(code, status, title, detail), headers)
+
+
+def _tell_crash(error: Exception) -> Response:
+    log.critical("http.request_crashed", exc_info=error)
+    code, title = _OF_STATUS[500]
+    return _response(problem(code, 500, title, "It is logged under this request_id."), {})
+
+
+def _response(document: Json, headers: dict[str, Any]) -> Response:
+    return Response(
+        orjson.dumps(document), status=document["status"], headers=headers, mimetype=_MEDIA_TYPE
+    )

@@ -1,0 +1,97 @@
+"""What a caller sends, read strictly: bodies, keys, ids, query parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from flask import request
+
+from api_service.call import Call
+from api_service.errors import BadRequest, KeysDiffer, UnsupportedMediaType
+from csb_core import body
+from csb_core.contract import digest_of
+from csb_core.errors import NotFound
+from csb_core.ids import new_id
+from csb_core.models import Draft, Json
+
+_FIELD: Final = "client_request_id"
+_KEY: Final = re.compile(r"[!-~]{1,128}")
+
+
+def read_json(most_bytes: int) -> Any:
+    """Return the value of the body.
+
+    Raises UnsupportedMediaType, Malformed, TooDeep, Invalid; werkzeug raises 413.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("send the body as application/json")
+    request.max_content_length = most_bytes
+    return body.parse(request.get_data(cache=False))
+
+
+def idempotency_key() -> str | None:
+    """Return the Idempotency-Key header, without the quotes that its draft standard gives it."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if len(key) > 2 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]
+    if not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must be 1 to 128 visible ASCII characters")
+    return key
+
+
+def with_key(payload: Any, key: str | None) -> Any:
+    """Return the payload with the header's key as its client_request_id: they are one namespace.
+
+    Raises KeysDiffer when it carries another one.
+    """
+    if key is None or not isinstance(payload, dict):
+        return payload
+    if payload.get(_FIELD, key) != key:
+        raise KeysDiffer("Idempotency-Key and client_request_id differ; send one, or both alike")
+    return {**payload, _FIELD: key}
+
+
+def draft_of(call: Call, payload: Json, *, replay_of: UUID | None = None) -> Draft:
+    """Return a checked payload as a draft with an id of its own."""
+    return Draft(
+        correlation_id=new_id(),
+        tenant_id=call.caller.tenant_id,
+        payload=payload,
+        digest=digest_of(payload),
+        client_request_id=payload.get(_FIELD),
+        requested_by=call.caller.key_id,
+        request_id=call.trace.request_id,
+        traceparent=call.trace.traceparent,
+        replay_of=replay_of,
+    )
+
+
+def id_of(text: str) -> UUID:
+    """Return the id in a path; raises NotFound, as nothing is called by what is no id."""
+    try:
+        return UUID(text)
+    except ValueError as exc:
+        raise NotFound("your tenant has no request with this id") from exc
+
+
+def query(known: frozenset[str]) -> Mapping[str, str]:
+    """Return the query parameters; raises BadRequest for one unknown, or given twice."""
+    found: dict[str, str] = {}
+    for name, value in request.args.items(multi=True):
+        if name not in known:
+            raise BadRequest(f"there is no query parameter {name[:64]!r} here: {_all(known)}")
+        if name in found:
+            raise BadRequest(f"the query parameter {name} stands twice; keep one")
+        if "\0" in value:
+            raise BadRequest(f"the query parameter {name} holds a NUL character")
+        found[name] = value
+    return found
+
+
+def _all(known: frozenset[str]) -> str:
+    return f"there are {', '.join(sorted(known))}" if known else "there is none"
