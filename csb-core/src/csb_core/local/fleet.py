@@ -15,14 +15,16 @@ from csb_core.local.parts import CHOICES, Parts
 from csb_core.local.ports import HOST
 from csb_core.local.processes import MARKER
 from csb_core.local.programs import Program
+from csb_core.local.supervisor import Ending
 
-#: Every program that there may be, in the order in which they start: name -> stop signal.
-STOP_SIGNALS: Final[Mapping[str, str]] = {
-    "postgres": "INT",
-    "redis": "TERM",
-    "local-aws": "TERM",
-    "api": "TERM",
-    "worker-aws": "TERM",
+#: Every program that there may be, in the order in which they start; they end in reverse. A worker
+#: may take its grace period to finish what is in hand.
+ENDINGS: Final[Mapping[str, Ending]] = {
+    "postgres": Ending(signal="INT", seconds=30),
+    "redis": Ending(seconds=15),
+    "local-aws": Ending(seconds=5),
+    "api": Ending(seconds=45),
+    "worker-aws": Ending(seconds=100),
 }
 
 #: The ports of a platform: name -> the variable that sets it.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from csb_core.local import database, health, parts, postgres, private_file, programs, redis, seeds
-from csb_core.local.fleet import STOP_SIGNALS, Fleet, choose_ports
+from csb_core.local.fleet import ENDINGS, Fleet, choose_ports
 from csb_core.local.layout import Layout
 from csb_core.local.local_aws import describe
 from csb_core.local.memory import Memory
@@ -86,7 +86,7 @@ def _prepare(
         sweep(layout)
         ports = choose_ports(memory, environ, running=frozenset())
         supervisor = supervisor_of(layout, memory)
-        supervisor.start(STOP_SIGNALS)
+        supervisor.start(ENDINGS)
     else:
         states = supervisor.states()
         running = {name for name, state in states.items() if state["statename"] == "RUNNING"}
@@ -139,7 +139,7 @@ def _await_ready(layout: Layout, supervisor: Supervisor, wanted: Iterable[Progra
 def _only(layout: Layout, supervisor: Supervisor, wanted: Iterable[Program]) -> None:
     """End what ran before and is not wanted any more."""
     programs.write(layout.programs, wanted := list(wanted))
-    supervisor.dismiss(set(STOP_SIGNALS) - {program.name for program in wanted})
+    supervisor.dismiss(set(ENDINGS) - {program.name for program in wanted})
 
 
 def _addresses(fleet: Fleet) -> dict[str, str]:

@@ -10,11 +10,13 @@ from uuid import UUID
 import psycopg
 
 from csb_core import accounts, api_keys, keys, tenants
+from csb_core.api_keys import Terms
 from csb_core.control_audit import acting
 from csb_core.db import Connection
 from csb_core.errors import NotFound
 from csb_core.local.database import NotMigrated
 from csb_core.local.memory import Memory
+from csb_core.models import Target
 
 ACTOR: Final = "make up"
 PROVIDER: Final = "aws"
@@ -83,7 +85,7 @@ def _token(conn: Connection, tenant: UUID, memory: Memory, seed: Seed) -> str:
         if key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
     }
     if keys.key_id_of(token) not in usable:
-        token, _ = api_keys.create(conn, tenant, scopes=["admin"], label="the demo's")
+        token, _ = api_keys.create(conn, tenant, Terms(scopes=["admin"], label="demo"))
         memory.put(f"token.{seed.code}", token)
     return token
 
@@ -92,12 +94,9 @@ def _account(conn: Connection, tenant: UUID, seed: Seed) -> accounts.Account:
     try:
         return accounts.find(conn, tenant, cloud_provider=PROVIDER, account_id=seed.account_id)
     except NotFound:
-        return accounts.register(
-            conn,
-            tenant,
-            cloud_provider=PROVIDER,
+        target = Target(
             account_id=seed.account_id,
             role_arn=f"arn:aws:iam::{seed.account_id}:role/{ROLE}",
             external_id=accounts.new_external_id(),
-            label="demo",
         )
+        return accounts.register(conn, tenant, target, cloud_provider=PROVIDER, label="demo")

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +15,15 @@ from xmlrpc.client import ServerProxy
 
 from csb_core.local import ports, private_file, processes
 
-#: No path stands in the configuration: the parser would stumble over a space, a % or a ;.
+#: All paths are relative to the run directory: the parser would stumble over a space, % or ; in
+#: an absolute one.
 CONFIGURATION: Final = """\
 [supervisord]
 nodaemon = true
 silent = true
 umask = 077
-pidfile = %(ENV_CSB_RUN)s/supervisord.pid
-logfile = %(ENV_CSB_RUN)s/log/supervisord.log
+pidfile = supervisord.pid
+logfile = log/supervisord.log
 logfile_maxbytes = 10MB
 logfile_backups = 1
 {user}
@@ -36,22 +38,31 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 PROGRAM: Final = """
 [program:{name}]
-command = "%(ENV_CSB_PYTHON)s" -m csb_core.local.programs "%(ENV_CSB_RUN)s/programs.json" {name}
+command = "%(ENV_CSB_PYTHON)s" -m csb_core.local.programs programs.json {name}
 autostart = false
 autorestart = true
 startsecs = 1
 startretries = 20
-stopsignal = {stop_signal}
-stopwaitsecs = 100
+priority = {priority}
+stopsignal = {signal}
+stopwaitsecs = {patience}
 killasgroup = true
 redirect_stderr = true
-stdout_logfile = %(ENV_CSB_RUN)s/log/{name}.log
+stdout_logfile = log/{name}.log
 stdout_logfile_maxbytes = 50MB
 stdout_logfile_backups = 2
 """
 
 #: What a program is in when there is nothing to start.
 UNDER_WAY: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a program is asked to end, and how long it may take before it is killed."""
+
+    signal: str = "TERM"
+    seconds: int
 
 
 class Supervisor:
@@ -74,13 +85,16 @@ class Supervisor:
             return None
         return pid if self._is_ours(pid) else None
 
-    def start(self, programs: Mapping[str, str]) -> None:
-        """Start it knowing these programs (name: stop signal), none of which runs yet.
+    def start(self, endings: Mapping[str, Ending]) -> None:
+        """Start it knowing these programs, none of which runs yet; they end in reverse order.
 
         Raises NotStarted.
         """
         configuration = self._run / "supervisord.conf"
-        sections = [PROGRAM.format(name=n, stop_signal=end) for n, end in programs.items()]
+        sections = [
+            PROGRAM.format(name=name, priority=place, signal=ending.signal, patience=ending.seconds)
+            for place, (name, ending) in enumerate(endings.items(), start=1)
+        ]
         head = CONFIGURATION.format(
             user="user = root" if os.geteuid() == 0 else "",
             host=ports.HOST,
@@ -88,9 +102,9 @@ class Supervisor:
             password=self._password,
         )
         private_file.write(configuration, head + "".join(sections))
-        env = {**os.environ, "CSB_RUN": str(self._run), "CSB_PYTHON": sys.executable}
-        env[processes.MARKER] = str(self._run)
-        argv = (sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration))
+        env = {**os.environ, "CSB_PYTHON": sys.executable, processes.MARKER: str(self._run)}
+        daemon = (sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration))
+        argv = ("/usr/bin/env", f"--chdir={self._run}", *daemon)
         log = self._run / "log" / "supervisord.out"
         pid = processes.spawn(argv, log=log, env=env)
         processes.await_start(pid, self.runs, log=log)
@@ -126,7 +140,7 @@ class Supervisor:
                 [pid],
                 self._is_ours,
                 signals=(
-                    (signal.SIGTERM, timedelta(seconds=120)),
+                    (signal.SIGTERM, timedelta(seconds=180)),
                     (signal.SIGKILL, timedelta(seconds=5)),
                 ),
             )

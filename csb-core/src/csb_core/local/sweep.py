@@ -10,13 +10,13 @@ from csb_core.local import postgres, processes, redis
 from csb_core.local.layout import Layout
 
 
-def sweep(layout: Layout) -> int:
+def sweep(layout: Layout, patience: timedelta = timedelta(seconds=15)) -> int:
     """End every process of this run directory; return how many there were.
 
     Those that do the work get time to finish it; the servers that they need go last.
     """
     left = _without_servers(layout)
-    _end(layout, left, signal.SIGTERM, timedelta(seconds=15))
+    _end(layout, left, signal.SIGTERM, patience)
     _end(layout, _without_servers(layout), signal.SIGKILL, timedelta(seconds=5))
 
     servers = [
