@@ -1,0 +1,368 @@
+"""csbctl as operators use it: what it answers, in text and JSON, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from csb_core import control_audit, keys, leases, queue, requests
+from csb_core.ctl import account, doctor, main
+from csb_core.ctl.surroundings import settle
+from csb_core.errors import ConfigurationError
+from csb_core.examination import Finding
+from csb_core.leases import Candidate, End
+from csb_core.models import Json, Target
+from csb_core.states import Status
+from csb_core.testing import Database, make_draft, make_tenant
+
+ACCOUNT = "111122223333"
+
+
+@dataclass(slots=True, kw_only=True)
+class Csbctl:
+    """The command with its surroundings."""
+
+    env: dict[str, str]
+    runner: CliRunner = field(default_factory=CliRunner)
+
+    def run(self, *args: str, answer: str | None = None) -> Result:
+        """Run it as a shell would."""
+        return self.runner.invoke(main, list(args), env=self.env, input=answer)
+
+    def text(self, *args: str, answer: str | None = None) -> str:
+        """Run it, and return what it shows; it must succeed."""
+        result = self.run(*args, answer=answer)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *args: str) -> Any:
+        """Run it with --json, and return what it answers; it must succeed."""
+        return json.loads(self.text(*args, "--json"))
+
+
+@pytest.fixture
+def csbctl(database: Database, redis_url: str) -> Csbctl:
+    return Csbctl(
+        env={
+            "CSB_ADMIN_DATABASE_URL": database.admin,
+            "CSB_REDIS_URL": redis_url,
+            "CSB_ACTOR": "grace",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TinyDoctor:
+    """A provider of the test's own."""
+
+    findings: Sequence[Finding] = ()
+
+    def target(self, account_id: str, external_id: str, *, role: str) -> Target:
+        if not account_id.isdigit():
+            raise ConfigurationError("account_id: digits only")
+        return Target(account_id=account_id, role_arn=f"tiny:{role}", external_id=external_id)
+
+    def documents(self, target: Target, *, principal: str | None) -> dict[str, Json]:
+        return {"Trust": {"who": principal, "if": target.external_id}}
+
+    def examine(self, target: Target) -> Sequence[Finding]:
+        assert target.external_id.startswith("csb-")
+        return self.findings
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def offer(*findings: Finding) -> None:
+        for module in (account, doctor):
+            monkeypatch.setattr(module, "doctor_for", lambda _: TinyDoctor(findings))
+
+    offer()
+    return offer
+
+
+def _fail(database: Database, tenant_id: UUID, how_many: int, **overrides: Any) -> list[UUID]:
+    """Requests that were claimed and ended FAILED, oldest first."""
+    drafts = [make_draft(tenant_id, **overrides) for _ in range(how_many)]
+    with psycopg.connect(database.api, autocommit=True) as conn:
+        requests.insert(conn, drafts)
+    with psycopg.connect(database.aws, autocommit=True) as conn:
+        taken = leases.claim(
+            conn,
+            [Candidate(correlation_id=d.correlation_id, digest=d.digest) for d in drafts],
+            worker="w",
+            ttl=timedelta(seconds=30),
+        )
+        ends = [
+            End(
+                correlation_id=lease.correlation_id,
+                token=lease.token,
+                status=Status.FAILED,
+                result=None,
+                changed=None,
+                error={"class": "ACCESS_DENIED", "code": "x", "message": "no", "retryable": False},
+                wait=None,
+                counts_as_retry=False,
+                checkpoint=None,
+                refs=(),
+            )
+            for lease in taken
+        ]
+        leases.record(conn, ends, worker="w")
+    return [draft.correlation_id for draft in drafts]
+
+
+def test_a_tenant_from_its_first_day_to_its_suspension(csbctl: Csbctl) -> None:
+    made = csbctl.json("tenant", "create", "acme", "--name", "Acme Ltd")
+    assert (made["code"], made["status"]) == ("acme", "active")
+    assert csbctl.json("tenant", "list") == [made]
+    assert csbctl.json("tenant", "suspend", "acme")["status"] == "suspended"
+    assert csbctl.json("tenant", "resume", "acme")["status"] == "active"
+    assert "Acme Ltd" in csbctl.text("tenant", "list")
+    assert {entry["actor"] for entry in csbctl.json("audit", "list", "--tenant", "acme")} == {
+        "grace"
+    }
+
+
+def test_a_key_shows_its_token_once(csbctl: Csbctl) -> None:
+    csbctl.json("tenant", "create", "acme")
+    made = csbctl.json("key", "create", "acme", "--scope", "admin", "--expires-in", "90d")
+    assert keys.TOKEN.fullmatch(made["token"])
+    [listed] = csbctl.json("key", "list", "acme")
+    assert listed["state"] == "active"
+    assert "token" not in listed
+    assert made["token"] not in csbctl.text("audit", "list")
+
+    fresh = csbctl.json("key", "rotate", made["key_id"], "--overlap", "1h")
+    states = {key["key_id"]: key["state"] for key in csbctl.json("key", "list", "acme")}
+    assert states == {
+        made["key_id"]: f"replaced by {fresh['key_id']}",
+        fresh["key_id"]: "active",
+    }
+    csbctl.text("key", "revoke", fresh["key_id"])
+    assert "revoked" in csbctl.text("key", "list", "acme")
+    assert "Keep the token now" in csbctl.text("key", "create", "acme", "--scope", "requests:read")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_registering_an_account_gives_what_its_owner_must_paste(csbctl: Csbctl) -> None:
+    csbctl.json("tenant", "create", "acme")
+    made = csbctl.json("account", "register", "acme", ACCOUNT, "--principal", "us")
+    assert made["role_arn"] == "tiny:CSBExecutor"
+    assert made["documents"] == {"Trust": {"who": "us", "if": made["external_id"]}}
+    assert made["external_id"].startswith("csb-")
+
+    shown = csbctl.text("account", "show", "acme", ACCOUNT, "--principal", "us")
+    assert "Trust:" in shown
+    assert made["external_id"] in shown
+    csbctl.text("account", "disable", "acme", ACCOUNT)
+    assert csbctl.json("account", "list", "acme")[0]["status"] == "disabled"
+    csbctl.text("account", "enable", "acme", ACCOUNT)
+    assert csbctl.json("account", "list", "acme")[0]["status"] == "active"
+
+
+def test_the_doctor_is_heard_and_noted(csbctl: Csbctl, tiny: Callable[..., None]) -> None:
+    csbctl.json("tenant", "create", "acme")
+    csbctl.json("account", "register", "acme", ACCOUNT)
+    tiny(Finding(check="enter", verdict="ok", detail="fine"))
+    assert csbctl.json("doctor", "acme", ACCOUNT)[0]["verdict"] == "ok"
+
+    tiny(Finding(check="enter", verdict="failed", detail="closed", remedy="open it"))
+    result = csbctl.run("doctor", "acme", ACCOUNT)
+    assert result.exit_code == 1
+    assert "open it" in result.stdout
+    newest = csbctl.json("audit", "list", "--limit", "1")[0]
+    assert (newest["event"], newest["subject"]) == ("operator.examined", ACCOUNT)
+    assert newest["detail"]["verdicts"] == {"failed": 1}
+
+
+def test_a_failed_request_is_replayed_once_by_its_id(
+    csbctl: Csbctl, database: Database, redis_url: str
+) -> None:
+    tenant_id = make_tenant(database.admin, "acme")
+    [failed] = _fail(database, tenant_id, 1, client_request_id="INC-1")
+    [answer] = csbctl.json("request", "replay", str(failed))
+    assert answer["outcome"] == "created"
+    assert answer["replay_of"] == str(failed)
+
+    shown = csbctl.json("request", "show", answer["correlation_id"])
+    assert (shown["status"], shown["replay_of"], shown["requested_by"]) == (
+        "PENDING",
+        str(failed),
+        "grace",
+    )
+    assert [entry["event"] for entry in shown["audit"]] == ["created"]
+    with redis.Redis.from_url(redis_url) as client:
+        [message] = client.lrange("queue:aws", 0, -1)
+    assert str(queue.decode(message).correlation_id) == answer["correlation_id"]
+
+    again = csbctl.run("request", "replay", str(failed))
+    assert again.exit_code == 1
+    assert "replayed" in again.stderr
+
+
+def test_a_replay_can_be_claimed_by_its_message(
+    csbctl: Csbctl, database: Database, redis_url: str
+) -> None:
+    [failed] = _fail(database, make_tenant(database.admin, "acme"), 1)
+    csbctl.json("request", "replay", str(failed))
+    with redis.Redis.from_url(redis_url) as client:
+        raw = json.loads(client.lrange("queue:aws", 0, -1)[0])
+    with psycopg.connect(database.aws, autocommit=True) as conn:
+        candidate = Candidate(correlation_id=UUID(raw["correlation_id"]), digest=raw["digest"])
+        assert leases.claim(conn, [candidate], worker="w", ttl=timedelta(seconds=9))
+
+
+def test_failed_requests_are_replayed_by_choice_after_a_question(
+    csbctl: Csbctl, database: Database
+) -> None:
+    ours = make_tenant(database.admin, "acme")
+    theirs = make_tenant(database.admin, "globex")
+    oldest, *others = _fail(database, ours, 3)
+    _fail(database, theirs, 1)
+    choice = ("--tenant", "acme", "--error-class", "ACCESS_DENIED", "--since", "1h")
+    assert len(csbctl.json("request", "failed", *choice)) == 3
+    assert csbctl.json("request", "failed", "--tenant", "acme", "--error-class", "OTHER") == []
+    assert csbctl.json("request", "failed", "--tenant", "acme", "--until", "1h") == []
+
+    refused = csbctl.run("request", "replay", *choice, answer="n\n")
+    assert refused.exit_code == 1
+    assert len(csbctl.json("request", "failed", *choice)) == 3
+
+    [answer] = csbctl.json("request", "replay", *choice, "--limit", "1", "--yes")
+    assert answer["replay_of"] == str(oldest)
+    assert "Replay these 2?" in csbctl.text("request", "replay", *choice, answer="y\n")
+    assert csbctl.json("request", "failed", *choice) == []
+    assert csbctl.json("request", "replay", *choice, "--yes") == []
+
+    with psycopg.connect(database.admin) as conn:
+        trail = control_audit.latest(conn, tenant_id=ours, limit=3)
+    assert {entry["event"] for entry in trail} == {"operator.replayed"}
+    assert {entry["subject"] for entry in trail} == {str(oldest), *map(str, others)}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["request", "replay", "--json", "--tenant", "acme"], "--yes"),
+        (["request", "replay"], "--tenant"),
+        (["request", "replay", "01890a5d-ac96-774b-bcce-b302099a8057", "--tenant", "a"], "both"),
+        (["tenant", "suspend", "nobody"], "nobody"),
+        (["key", "create", "nobody", "--scope", "admin"], "tenant list"),
+        (["key", "revoke", "x"], "key list"),
+        (["key", "rotate", "x"], "unknown"),
+        (["request", "show", "01890a5d-ac96-774b-bcce-b302099a8057"], "01890a5d"),
+        (["tenant", "create", "NOT-A-CODE"], "code"),
+        (["account", "register", "acme", "1", "--provider", "nowhere"], "nowhere"),
+    ],
+)
+def test_an_error_names_the_field_or_the_remedy(
+    csbctl: Csbctl, database: Database, args: list[str], said: str
+) -> None:
+    _fail(database, make_tenant(database.admin, "acme"), 1)
+    result = csbctl.run(*args)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_error_is_json_when_json_was_asked_for(csbctl: Csbctl) -> None:
+    result = csbctl.run("tenant", "suspend", "nobody", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stderr)["error"]["code"] == "not_found"
+
+
+def test_a_wrong_duration_is_answered_with_a_right_one(csbctl: Csbctl) -> None:
+    result = csbctl.run("key", "create", "acme", "--scope", "admin", "--expires-in", "soon")
+    assert result.exit_code == 2
+    assert "90s, 30m, 12h, 7d" in result.stderr
+
+
+def test_depths_tell_lists_and_rows(csbctl: Csbctl, database: Database, redis_url: str) -> None:
+    tenant_id = make_tenant(database.admin)
+    with psycopg.connect(database.api, autocommit=True) as conn:
+        requests.insert(conn, [make_draft(tenant_id) for _ in range(3)])
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpush("queue:aws", b"unreadable")
+    [row] = csbctl.json("queue", "depths")
+    assert row["provider"] == "aws"
+    assert (row["messages"], row["due"], row["delayed"], row["in_progress"]) == (1, 3, 0, 0)
+    assert row["oldest_due_seconds"] >= 0
+    assert row["queue"] == "up"
+
+
+def test_depths_are_told_with_redis_down(csbctl: Csbctl) -> None:
+    csbctl.env["CSB_REDIS_URL"] = "redis://127.0.0.1:9"
+    [row] = csbctl.json("queue", "depths")
+    assert row["messages"] is None
+    assert "did not answer" in row["queue"]
+
+
+def test_a_replay_without_redis_waits_for_the_rescuer(csbctl: Csbctl, database: Database) -> None:
+    [failed] = _fail(database, make_tenant(database.admin), 1)
+    csbctl.env["CSB_REDIS_URL"] = "redis://127.0.0.1:9"
+    assert "rescuer" in csbctl.text("request", "replay", str(failed))
+
+
+def test_security_events_are_listed(csbctl: Csbctl, database: Database) -> None:
+    with psycopg.connect(database.aws, autocommit=True) as conn:
+        conn.execute(
+            "SELECT csb_app.report_security_event('message_forged', NULL, 'w', '{\"a\": 1}')"
+        )
+    [event] = csbctl.json("security", "list")
+    assert (event["event"], event["detail"]) == ("message_forged", {"a": 1})
+    assert csbctl.json("security", "list", "--event", "message_unknown") == []
+    assert "message_forged" in csbctl.text("security", "list")
+
+
+def test_a_database_that_is_away_is_said_without_its_password(csbctl: Csbctl) -> None:
+    csbctl.env["CSB_ADMIN_DATABASE_URL"] = "postgresql://csb_admin_user:hunter2@127.0.0.1:9/csb"
+    result = csbctl.run("tenant", "list")
+    assert result.exit_code == 1
+    assert "CSB_ADMIN_DATABASE_URL" in result.stderr
+    assert "hunter2" not in result.output
+
+
+def test_without_a_platform_the_way_to_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unset = {"CSB_ADMIN_DATABASE_URL": None, "CSB_REDIS_URL": None}
+    result = CliRunner().invoke(main, ["tenant", "list"], env=unset)
+    assert result.exit_code == 1
+    assert "make up" in result.stderr
+
+
+def test_the_local_platform_is_found_all_or_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "csb.env"
+    file.write_text("CSB_ADMIN_DATABASE_URL=postgresql://a\nCSB_REDIS_URL=redis://b\nPATH=/x\n")
+    environ: dict[str, str] = {}
+    settle(environ, file)
+    assert environ == {"CSB_ADMIN_DATABASE_URL": "postgresql://a", "CSB_REDIS_URL": "redis://b"}
+
+    named = {"CSB_ADMIN_DATABASE_URL": "postgresql://production"}
+    settle(named, file)
+    assert named == {"CSB_ADMIN_DATABASE_URL": "postgresql://production"}
+
+
+def test_every_command_answers_in_json_and_explains_itself(csbctl: Csbctl) -> None:
+    nouns = main.commands
+    assert set(nouns) >= {"tenant", "key", "account", "request", "queue", "doctor", "security"}
+    paths = [
+        [noun, verb]
+        for noun, command in nouns.items()
+        for verb in getattr(command, "commands", {None: None})
+        if verb
+    ]
+    for path in [*paths, ["doctor"]]:
+        shown = csbctl.text(*path, "--help")
+        assert "--json" in shown
