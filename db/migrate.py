@@ -94,6 +94,13 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
                         sql.Identifier(role), sql.Identifier(setting), sql.Literal(value)
                     )
                 )
+        for name in workers:
+            # The statements of the line are few and name their rows by id: one plan fits all, and
+            # making it anew costs as much as running it.
+            role = sql.Identifier(f"csb_{name}_user")
+            conn.execute(
+                sql.SQL("ALTER ROLE {} SET plan_cache_mode = force_generic_plan").format(role)
+            )
         _make_schema(conn)
 
 

@@ -49,12 +49,12 @@ CREATE TABLE csb_app.csb_requests (
 CREATE UNIQUE INDEX csb_requests_client_key
     ON csb_app.csb_requests (tenant_id, client_request_id) WHERE client_request_id IS NOT NULL;
 CREATE INDEX csb_requests_of_tenant ON csb_app.csb_requests (tenant_id, correlation_id);
--- Work that waits, in the order in which the rescuer rings; small, whatever the history.
-CREATE INDEX csb_requests_waiting
-    ON csb_app.csb_requests (cloud_provider, rung_at, available_at) WHERE status = 'PENDING';
--- Work in hand: bounded by the workers' slots. No clock in it, so a heartbeat stays a HOT update.
-CREATE INDEX csb_requests_in_hand
-    ON csb_app.csb_requests (cloud_provider) WHERE status = 'IN_PROGRESS';
+-- What has not ended, in the order in which the rescuer looks at it; small, whatever the history.
+-- Its predicate is not the status on purpose. A claim then changes nothing that is indexed (a HOT
+-- update), and no statement that names rows by id can be planned over this index by mistake: only
+-- the rescuer says `finished_at IS NULL`.
+CREATE INDEX csb_requests_open
+    ON csb_app.csb_requests (cloud_provider, rung_at, available_at) WHERE finished_at IS NULL;
 
 CREATE TABLE csb_app.csb_requests_ref (
     ref_id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

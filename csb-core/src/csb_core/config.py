@@ -79,7 +79,7 @@ class WorkerSettings(Settings):
     bind: str = Field("127.0.0.1:8001", description="address and port of /health and /ready")
     metrics_bind: str = Field("127.0.0.1:9091", description="address and port of /metrics")
     processes: int = Field(2, ge=1, le=64, description="consumer processes under one master")
-    slots: int = Field(32, ge=1, le=512, description="requests that one process executes at once")
+    slots: int = Field(64, ge=1, le=512, description="requests that one process executes at once")
     lease_seconds: Seconds = Field(7, description="how long a claim holds without a heartbeat")
     heartbeat_seconds: Seconds = Field(2, description="how often leases are extended")
     rescue_seconds: Seconds = Field(1, description="how often the rescuer passes")

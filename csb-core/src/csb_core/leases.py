@@ -110,6 +110,7 @@ def claim(
                    lease_expires_at = now() + %(ttl)s,
                    moved_by         = %(worker)s,
                    updated_at       = now(),
+                   rung_at          = GREATEST(r.rung_at, r.created_at),
                    started_at       = COALESCE(r.started_at, now())
               FROM free
               JOIN json_to_recordset(%(candidates)s::json) AS c (id uuid, digest text)
@@ -120,8 +121,8 @@ def claim(
             RETURNING r.correlation_id, r.tenant_id, r.version, r.cloud_provider, r.action,
                       r.account_id, r.payload, r.attempt, r.retries, r.max_attempts, r.lease_token,
                       r.traceparent, r.requested_by, r.request_id, r.checkpoint,
-                      (SELECT json_build_object('account_id', a.account_id, 'role_arn', a.role_arn,
-                                                'external_id', a.external_id)
+                      (SELECT json_build_object('role_arn', a.role_arn, 'external_id', a.external_id,
+                                                'registered_at', a.created_at)
                          FROM csb_app.csb_target_accounts a
                         WHERE a.tenant_id = r.tenant_id
                           AND a.cloud_provider = r.cloud_provider
@@ -163,7 +164,16 @@ def _lease(row: dict[str, Any]) -> Lease:
         requested_by=row["requested_by"],
         request_id=row["request_id"],
         checkpoint=row["checkpoint"],
-        target=Target(**row["target"]) if row["target"] else None,
+        target=_target(row["account_id"], row["target"]) if row["target"] else None,
+    )
+
+
+def _target(account_id: str, fields: Json) -> Target:
+    return Target(
+        account_id=account_id,
+        role_arn=fields["role_arn"],
+        external_id=fields["external_id"],
+        registered_at=datetime.fromisoformat(fields["registered_at"]),
     )
 
 

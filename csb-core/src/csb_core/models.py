@@ -19,6 +19,7 @@ class Target:
     account_id: str
     role_arn: str
     external_id: str
+    registered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +132,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """It did not work and trying again would not help."""
+    """It did not work and trying again would not help.
+
+    `result` and `changed` tell what was done all the same, where an action has several effects.
+    """
 
     error_class: str
     code: str
     message: str
+    result: Json | None = None
+    changed: bool | None = None
     refs: tuple[Ref, ...] = ()
 
 

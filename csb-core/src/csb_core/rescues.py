@@ -52,6 +52,9 @@ def rescue(
     up. A PENDING row is rung when its last ring is older than the `oldest` message that still
     stands in the list (None: an empty list), by a margin: what may yet be read is not doubled. At
     most `room` rows are rung. The caller publishes those that are PENDING, after the commit.
+
+    A claimed row was rung before the oldest message that still stands, since the list is first
+    in, first out; so a long backlog is never looked at here, whatever its length.
     """
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
@@ -64,7 +67,10 @@ def rescue(
                        true AS lost,
                        alone AND lone_losses + 1 >= %(lone_losses)s AS spent
                   FROM csb_app.csb_requests
-                 WHERE cloud_provider = %(provider)s
+                 WHERE finished_at IS NULL
+                   AND cloud_provider = %(provider)s
+                   AND rung_at > '-infinity'
+                   AND rung_at <= COALESCE(%(oldest)s::timestamptz, now())
                    AND status = 'IN_PROGRESS'
                    AND lease_expires_at < now()
                    AND (SELECT ours FROM gate)
@@ -74,7 +80,8 @@ def rescue(
             due AS MATERIALIZED (
                 SELECT correlation_id, false AS lost, false AS spent
                   FROM csb_app.csb_requests
-                 WHERE cloud_provider = %(provider)s
+                 WHERE finished_at IS NULL
+                   AND cloud_provider = %(provider)s
                    AND status = 'PENDING'
                    AND rung_at < LEAST(%(oldest)s::timestamptz, now()) - %(margin)s
                    AND available_at <= now()
