@@ -14,12 +14,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A registered account and the role through which it is entered."""
+    """A registered account and the role through which it is entered.
+
+    `registered_at` is None where it does not matter, e.g. before the account is registered.
+    """
 
     account_id: str
     role_arn: str
     external_id: str
-    registered_at: datetime
+    registered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
