@@ -175,7 +175,7 @@ def _ring(console: Console, drafts: Sequence[Draft], answers: Sequence[Accepted]
             message = Message(
                 correlation_id=draft.correlation_id,
                 tenant_id=draft.tenant_id,
-                attempt=1,
+                attempt=0,
                 published_at=answer.rung_at,
                 traceparent=draft.traceparent,
                 payload=draft.payload,
