@@ -133,6 +133,7 @@ def test_one_code_may_mean_two_things() -> None:
     assert leaf("iam", "LimitExceeded") is FinalError
     assert leaf("sts", "InvalidClientTokenId") is ConfigurationError
     assert leaf("sts", "SignatureDoesNotMatch") is ConfigurationError
+    assert leaf("sts", "ExpiredToken") is ConfigurationError
     assert leaf("sts", "AccessDenied") is FinalError
     assert leaf("iam", "InvalidClientTokenId") is FinalError
 

@@ -224,7 +224,9 @@ def test_an_order_that_is_not_understood_is_refused(body: str, aws_calls: Any) -
 def test_it_starts_from_a_seed_and_stops_at_once(tmp_path: Path) -> None:
     seed = tmp_path / "seed.json"
     seed.write_text(json.dumps(demo_seed({"123456789012": "given"}, extra_users=2)))
-    command = [sys.executable, "-m", "worker_service_aws.local_aws", "--port", "0", "--seed", seed]
+    command = [sys.executable, "-m", "worker_service_aws.local_aws", "--port", "0"]
+
+    command += ["--seed", str(seed)]
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

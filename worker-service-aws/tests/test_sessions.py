@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -231,3 +232,28 @@ def test_an_aws_that_is_not_there_gives_the_request_back(make_lease: Any, attemp
     assert isinstance(outcome, Retry)
     assert (outcome.error_class, outcome.code) == ("NETWORK", "EndpointConnectionError")
     assert "127.0.0.1" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("age", "retries", "kind"),
+    [
+        (timedelta(0), 0, Retry),
+        (timedelta(minutes=4), 2, Retry),
+        (timedelta(minutes=4), 3, Failed),
+        (timedelta(minutes=6), 0, Failed),
+    ],
+)
+def test_a_newly_registered_account_may_refuse_us_for_a_while(
+    *, age: timedelta, retries: int, kind: type, actions: Any, make_lease: Any, attempt: Any
+) -> None:
+    lease = make_lease(retries=retries)
+    registered_at = datetime.now(UTC) - age
+    target = replace(lease.target, external_id="not-yet", registered_at=registered_at)
+
+    outcome = actions["attach_policy"](replace(lease, target=target), attempt)
+
+    assert isinstance(outcome, kind)
+    assert isinstance(outcome, Retry | Failed)
+    assert (outcome.error_class, outcome.code) == ("ACCESS_DENIED", "AccessDenied")
+    if isinstance(outcome, Retry):
+        assert outcome.after == timedelta(seconds=5)

@@ -99,7 +99,7 @@ PATIENCE: Final[Mapping[str, timedelta]] = {
 }
 
 #: Said by STS, these speak of our own long-term identity, which no tenant can mend.
-OUR_IDENTITY: Final = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch"})
+OUR_IDENTITY: Final = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch"}) | EXPIRED
 
 BAD_STATUS: Final[Mapping[int, ErrorClass]] = {
     429: _C.THROTTLED,
