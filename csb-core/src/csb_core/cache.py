@@ -31,6 +31,8 @@ FLOOR_TTL: Final = timedelta(minutes=2)
 OPEN_TTL: Final = timedelta(seconds=5)
 FINAL_TTL: Final = timedelta(minutes=5)
 LARGEST: Final = 16_384
+#: Redis serves nobody else while a script runs.
+MOST_AT_ONCE: Final = 100
 
 # KEYS 1 -> value, 2 -> floor; ARGV 1 -> version, 2 -> value, 3 -> its ttl, 4 -> floor's ttl (s)
 # Returns 'filled', 'gone' (no floor: answer, do not cache) or 'stale' (read again).
@@ -43,16 +45,18 @@ redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 'filled'
 """
 
-# KEYS 1 -> value, 2 -> floor; ARGV 1 -> version, 2 -> floor's ttl (s), 3 -> channel
-# Raises the floor, deletes the value, wakes whoever waits for the move.
+# KEYS 2i-1 -> value, 2i -> floor; ARGV 1 -> floors' ttl (s), 2i -> version, 2i+1 -> channel
+# Raises each floor, deletes each value, wakes whoever waits for the move.
 FORGET: Final = """
-local floor = redis.call('GET', KEYS[2])
-if not floor or tonumber(floor) < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+for i = 1, #KEYS / 2 do
+  local version = ARGV[2 * i]
+  local floor = redis.call('GET', KEYS[2 * i])
+  if not floor or tonumber(floor) < tonumber(version) then
+    redis.call('SET', KEYS[2 * i], version, 'EX', ARGV[1])
+  end
+  redis.call('DEL', KEYS[2 * i - 1])
+  redis.call('PUBLISH', ARGV[2 * i + 1], version)
 end
-redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[3], ARGV[1])
-return 1
 """
 
 
@@ -95,6 +99,15 @@ class StatusCache:
             value = cast("bytes | None", self.redis.get(keys.status(correlation_id)))
         return parse(value, tenant_id) if value is not None else None
 
+    def read_many(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Hit | None]:
+        """What `read` gives for each (tenant, request), in one round trip; CacheUnavailable."""
+        with _translated():
+            values = cast("Any", self.redis.mget([keys.status(request) for _, request in wanted]))
+        return [
+            parse(value, tenant_id) if value is not None else None
+            for (tenant_id, _), value in zip(wanted, values, strict=True)
+        ]
+
     def prepare(self, correlation_id: UUID) -> None:
         """Make sure of a floor: after a miss and *before* the database is read."""
         with _translated():
@@ -130,16 +143,15 @@ class StatusCache:
 
         Raises CacheUnavailable; the caller tries again until it holds.
         """
-        if not moved:
-            return
-        with _translated(), self.redis.pipeline(transaction=False) as pipe:
-            for correlation_id, version in moved:
-                self._forget(
-                    keys=[keys.status(correlation_id), keys.floor(correlation_id)],
-                    args=[version, int(FLOOR_TTL.total_seconds()), keys.moved(correlation_id)],
-                    client=pipe,
-                )
-            pipe.execute()
+        for start in range(0, len(moved), MOST_AT_ONCE):
+            names: list[str] = []
+            args: list[str | int] = [int(FLOOR_TTL.total_seconds())]
+            for correlation_id, version in moved[start : start + MOST_AT_ONCE]:
+                text = str(correlation_id)
+                names += (keys.status(text), keys.floor(text))
+                args += (version, keys.moved(text))
+            with _translated():
+                self._forget(keys=names, args=args)
 
     def _has_room(self) -> bool:
         """Redis must not evict (it holds the queues), so the cache watches its memory itself."""

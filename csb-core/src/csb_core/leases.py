@@ -91,15 +91,6 @@ def claim(
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
-            WITH free AS MATERIALIZED (
-                SELECT r.correlation_id
-                  FROM csb_app.csb_requests r
-                 WHERE r.correlation_id = ANY (%(ids)s::uuid[])
-                   AND r.status = 'PENDING'
-                   AND r.available_at <= now()
-                   AND (r.losses >= %(losses_before_alone)s) = %(alone)s
-                 ORDER BY r.correlation_id
-                   FOR UPDATE SKIP LOCKED)
             UPDATE csb_app.csb_requests r
                SET status           = 'IN_PROGRESS',
                    version          = r.version + 1,
@@ -112,12 +103,13 @@ def claim(
                    updated_at       = now(),
                    rung_at          = GREATEST(r.rung_at, r.created_at),
                    started_at       = COALESCE(r.started_at, now())
-              FROM free
-              JOIN json_to_recordset(%(candidates)s::json) AS c (id uuid, digest text)
-                ON c.id = free.correlation_id
+              FROM json_to_recordset(%(candidates)s::json) AS c (id uuid, digest text)
              WHERE r.correlation_id = ANY (%(ids)s::uuid[])
-               AND r.correlation_id = free.correlation_id
+               AND r.correlation_id = c.id
                AND r.digest = c.digest
+               AND r.status = 'PENDING'
+               AND r.available_at <= now()
+               AND (r.losses >= %(losses_before_alone)s) = %(alone)s
             RETURNING r.correlation_id, r.tenant_id, r.version, r.cloud_provider, r.action,
                       r.account_id, r.payload, r.attempt, r.retries, r.max_attempts, r.lease_token,
                       r.traceparent, r.requested_by, r.request_id, r.checkpoint,
@@ -132,7 +124,7 @@ def claim(
             {
                 "ids": array_literal(c.correlation_id for c in candidates),
                 "candidates": orjson.dumps(
-                    [{"id": str(c.correlation_id), "digest": c.digest} for c in candidates]
+                    [{"id": c.correlation_id, "digest": c.digest} for c in candidates]
                 ).decode(),
                 "worker": worker,
                 "ttl": ttl,
@@ -193,7 +185,7 @@ def extend(conn: Connection, held: Iterable[tuple[UUID, int]], *, ttl: timedelta
         """,
         {
             "ids": array_literal(correlation_id for correlation_id, _ in pairs),
-            "held": orjson.dumps([{"id": str(i), "token": t} for i, t in pairs]).decode(),
+            "held": orjson.dumps([{"id": i, "token": t} for i, t in pairs]).decode(),
             "ttl": ttl,
         },
     ).fetchall()
@@ -272,7 +264,7 @@ def record(conn: Connection, ends: Sequence[End], *, worker: str) -> dict[UUID, 
 
 def _end(end: End) -> Json:
     return {
-        "id": str(end.correlation_id),
+        "id": end.correlation_id,
         "token": end.token,
         "status": end.status,
         "retries": int(end.counts_as_retry),
@@ -286,7 +278,7 @@ def _end(end: End) -> Json:
 
 def _ref(end: End, ref: Ref) -> Json:
     return {
-        "id": str(end.correlation_id),
+        "id": end.correlation_id,
         "type": ref.type,
         "value": ref.value,
         "service": ref.service,

@@ -53,7 +53,7 @@ class Loop:
     #: Ends that PostgreSQL has not taken yet, with what they belong to.
     unrecorded: list[tuple[Holding, End]] = field(default_factory=list)
     #: Versions that Redis has not been told of yet.
-    unforgotten: list[tuple[UUID, int]] = field(default_factory=list)
+    unforgotten: dict[UUID, int] = field(default_factory=dict)
     #: Requests that have lost several workers: each waits until it can be claimed alone.
     lonely: deque[Ringing] = field(default_factory=deque)
     last_turn: float = field(default_factory=time.monotonic)
@@ -150,7 +150,7 @@ class Loop:
         metrics.CLAIM_BATCH.labels(provider).observe(len(claimed))
         metrics.CLAIMED.labels(provider).inc(len(claimed))
 
-        self.unforgotten += [(lease.correlation_id, lease.version) for lease in claimed]
+        self.unforgotten |= {lease.correlation_id: lease.version for lease in claimed}
         for lease in claimed:
             holding = Holding(
                 lease=lease,
@@ -175,7 +175,7 @@ class Loop:
         self.unrecorded = []
         self.hand.drop(holding.lease.correlation_id for holding, _ in batch)
         self.slots.give(sum(not holding.alone for holding, _ in batch))
-        self.unforgotten += [(i, r.version) for i, r in recorded.items()]
+        self.unforgotten |= {i: r.version for i, r in recorded.items()}
         self._ring_again(batch, recorded)
         if not self.lonely:
             self.slots.open()
@@ -192,17 +192,21 @@ class Loop:
             logger.warning("request.ring_deferred", extra={"reason": str(exc)})
 
     def forget(self) -> None:
-        """Invalidate the statuses of what has moved; a failure is tried again next turn."""
-        if not self.unforgotten:
+        """Invalidate the statuses of what has moved; a failure is tried again next turn.
+
+        While ends are coming in, a few moves wait for the turn that records these: one word to
+        Redis then tells of both the claim and the end.
+        """
+        few = len(self.unforgotten) < self.slots.total
+        if not self.unforgotten or (few and not self.inbox.empty()):
             return
         try:
-            self.cache.forget(self.unforgotten)
+            self.cache.forget(list(self.unforgotten.items()))
         except CacheUnavailable as exc:
             metrics.INVALIDATION_FAILURES.labels(self.queue.provider).inc()
             logger.warning("cache.unavailable", extra={"reason": str(exc)})
-            del self.unforgotten[:-10_000]  # older ones have expired by themselves
             return
-        self.unforgotten = []
+        self.unforgotten.clear()
 
     def _hand_back(self, ringing: list[Ringing]) -> None:
         """Put back what could not be claimed; without Redis the rescuer will ring for it."""
