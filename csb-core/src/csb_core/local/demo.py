@@ -59,12 +59,13 @@ def _play(screen: Screen, api: Client, control: Client, scene: Scene, number: in
     began = time.monotonic()
     receipt = api.post(REQUESTS, dict(scene.body))
     screen.line(f"   POST {REQUESTS} -> 202  {receipt['correlation_id']}")
-    request = _watch(screen, api, receipt)
+    trail = _watch(screen, api, receipt)
     took = (time.monotonic() - began) * 1000
+    request = api.get(receipt["links"]["self"])
     screen.line(f"  after {took:.0f} ms, attempt {request['attempt']}")
 
     _show_end(screen, request)
-    for entry in api.get(request["links"]["audit"])["items"]:
+    for entry in trail:
         screen.audit(entry)
     if not scene.ending.meets(request):
         screen.line(screen.paint(f"   expected {scene.ending}", "FAILED"))
@@ -72,19 +73,19 @@ def _play(screen: Screen, api: Client, control: Client, scene: Scene, number: in
     return True
 
 
-def _watch(screen: Screen, api: Client, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """Write each status as it comes, until the last."""
-    screen.part(f"   {screen.status(receipt['status'])}")
-    request, version = dict(receipt), receipt["version"]
+def _watch(screen: Screen, api: Client, receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Write each status as the trail gains it, until the last; return the trail."""
+    shown = 0
+    trail: list[dict[str, Any]] = []
     deadline = time.monotonic() + PATIENCE.total_seconds()
-    while request["status"] not in FINAL and time.monotonic() < deadline:
-        request = api.get(receipt["links"]["self"])
-        if request["version"] != version:
-            screen.part(f" -> {screen.status(request['status'])}")
-            version = request["version"]
-        else:
-            time.sleep(0.01)
-    return request if "attempt" in request else api.get(receipt["links"]["self"])
+    screen.part("  ")
+    while not shown or (trail[-1]["to_status"] not in FINAL and time.monotonic() < deadline):
+        trail = api.get(receipt["links"]["audit"])["items"]
+        for entry in trail[shown:]:
+            screen.part(f"{' ->' if shown else ''} {screen.status(entry['to_status'])}")
+            shown += 1
+        time.sleep(0.01)
+    return trail
 
 
 def _show_end(screen: Screen, request: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from csb_core.local import postgres, redis
 from csb_core.local.layout import Layout
 from csb_core.local.local_aws import MODULE, LocalAws
 from csb_core.local.memory import Memory
-from csb_core.local.parts import CHOICES, Parts
+from csb_core.local.parts import CHOICES, CLIENTS, Parts
 from csb_core.local.ports import HOST
 from csb_core.local.processes import MARKER
 from csb_core.local.programs import Program
@@ -45,8 +45,8 @@ LIMITS: Final[Mapping[str, str]] = {
     "CSB_RATE_LIMIT_KEY": "6000000/minute",
 }
 
-#: Names of the caller's shell that are ours to give, never to be handed on as they are.
-OWN: Final = frozenset({*CHOICES, *PORTS.values(), "CSB_RUN_DIR", "CSB_TOKEN", "CSB_OTHER_TOKEN"})
+#: Names that are ours to give, or that csb.env gives back to the shell: no program gets them on.
+OWN: Final = frozenset({*CHOICES, *PORTS.values(), "CSB_RUN_DIR", "CSB_AWS", *CLIENTS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,16 @@ ROLES: Final[Mapping[str, str]] = {
 #: What csb.env gives back to the shell; read again, it must not count as the caller's own.
 CHOICES: Final = (*ROLES.values(), "CSB_REDIS_URL", "AWS_ENDPOINT_URL")
 
+#: The other names in csb.env, which tell a client where to go and as whom.
+CLIENTS: Final = (
+    "CSB_URL",
+    "CSB_METRICS_URL",
+    "CSB_TOKEN",
+    "CSB_OTHER_TOKEN",
+    "CSB_DEMO_ACCOUNT",
+    "CSB_DEMO_USER",
+)
+
 Aws = Literal["local", "endpoint", "real"]
 
 

@@ -89,7 +89,9 @@ def _prepare(
         supervisor.start(ENDINGS)
     else:
         states = supervisor.states()
-        running = {name for name, state in states.items() if state["statename"] == "RUNNING"}
+        running = {
+            name for name, state in states.items() if state["statename"] in {"STARTING", "RUNNING"}
+        }
         ports = choose_ports(memory, environ, running=frozenset({*running, "supervisor"}))
     return supervisor, Fleet(layout=layout, parts=chosen, ports=ports, environ=environ)
 
