@@ -113,7 +113,8 @@ def claim(
             RETURNING r.correlation_id, r.tenant_id, r.version, r.cloud_provider, r.action,
                       r.account_id, r.payload, r.attempt, r.retries, r.max_attempts, r.lease_token,
                       r.traceparent, r.requested_by, r.request_id, r.checkpoint,
-                      (SELECT json_build_object('role_arn', a.role_arn, 'external_id', a.external_id,
+                      (SELECT json_build_object('role_arn', a.role_arn,
+                                                'external_id', a.external_id,
                                                 'registered_at', a.created_at)
                          FROM csb_app.csb_target_accounts a
                         WHERE a.tenant_id = r.tenant_id
