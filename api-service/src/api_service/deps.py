@@ -56,9 +56,8 @@ class Deps:
         ).start()
 
     def close(self) -> None:
-        """Finish what was accepted and let go of every connection."""
+        """End the background roles and let go of every connection."""
         self.waiting.stop()
-        self.submitter.stop()
         for ticker in self.tickers:
             ticker.stop()
         self.pool.close()
@@ -91,8 +90,8 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
         queues=queues,
         keyring=keyring,
         limits=limits,
-        submitter=Submitter(pool, Bell(queues, circuit), patience=timedelta(seconds=15)),
-        reader=Reader(cache=cache, pool=pool, circuit=circuit),
+        submitter=Submitter(pool, Bell(queues, circuit)),
+        reader=Reader(cache, pool, circuit),
         waiting=Waiting(client, most=settings.max_waiters),
         forgetter=forgetter,
         tickers=(
@@ -102,7 +101,6 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
             Ticker("observe-pool", every=timedelta(seconds=5), once=lambda: _observe(pool)),
         ),
     )
-    deps.submitter.start()
     deps.waiting.start()
     for ticker in deps.tickers:
         ticker.start()

@@ -51,7 +51,7 @@ def post_worker_init(worker: Worker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """Finish what was accepted, then let go of every connection."""
+    """Let go of every connection, once the last call is answered."""
     del server
     if hasattr(worker, "wsgi"):
         _deps_of(worker).close()

@@ -13,7 +13,8 @@ from flask import Response
 
 from api_service.deps import Deps
 from api_service.documents import answer
-from csb_core import db, log, metrics
+from csb_core import db, metrics
+from csb_core.config import VERSION
 from csb_core.errors import BridgeError
 from csb_core.metrics import QueueReading
 from csb_core.models import Json
@@ -24,7 +25,7 @@ _PATIENCE: Final = timedelta(seconds=1)
 def health(deps: Deps) -> Response:
     """Answer that the process is alive; asks nobody."""
     del deps
-    return answer({"status": "ok", "version": log.service_version()})
+    return answer({"status": "ok", "version": VERSION})
 
 
 def ready(deps: Deps) -> Response:
