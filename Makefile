@@ -7,14 +7,16 @@ LOCAL := $(BIN)/python -m csb_core.local
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal \
 	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
 	--no-emit-package worker-service-aws
-TYPED := csb-core/src api-service/src worker-service-aws/src db/migrate.py
+TYPED := csb-core/src api-service/src worker-service-aws/src db/migrate.py docs/generate.py
+TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs setup test check fmt lock bench chaos clean
+.PHONY: help demo up down status logs setup test test-slow system-packages check fmt docs docs-fresh \
+	lock bench chaos clean
 
 help: ## explain the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 ##@ Run it on this machine
 
@@ -52,16 +54,36 @@ $(BIN)/python:
 test: setup ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m 'not slow and not chaos_long'
 
-check: setup ## format, lint, types, import contracts, locks
+test-slow: setup ## the slow ones; those behind PgBouncer need system-packages
+	$(BIN)/python -m pytest -m slow
+
+system-packages: ## install what wheels cannot bring: pgbouncer, for the slow tests
+	@if command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; then \
+		echo 'pgbouncer is there'; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer; \
+	else \
+		echo 'as root: apt-get install --no-install-recommends pgbouncer'; exit 1; \
+	fi
+
+check: setup docs-fresh ## format, lint, types, import contracts, pages, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
+	@for tests in $(TYPED_TESTS); do $(BIN)/mypy $$tests || exit 1; done
+	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 	@if grep -n '://' requirements*.txt */requirements.txt; then echo 'a lock names no address'; exit 1; fi
 
 fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: setup ## write the tables of docs/ anew from the code
+	$(BIN)/python docs/generate.py
+
+docs-fresh: setup ## say which of these tables are stale
+	$(BIN)/python docs/generate.py --check
 
 lock: setup ## compile the hashed locks anew
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt

@@ -1,0 +1,137 @@
+"""Documents tell what is there: tables from the code, links that lead, commands that exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic_settings import BaseSettings
+from tests.house import ROOT, files, make_targets, named, text
+
+from csb_core.ctl import main as csbctl
+
+PAGES = [path for path in files(".md") if path.name != "LICENSE"]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_fresh(generator: ModuleType) -> None:
+    assert generator.stale() == [], "run `make docs`"
+
+
+def test_every_setting_is_documented(generator: ModuleType) -> None:
+    page = text(ROOT / "docs" / "configuration.md")
+    kinds = list(BaseSettings.__subclasses__())
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if not kind.__module__.startswith(("csb_core", "api_service", "worker_")):
+            continue
+        for variable, info in generator.variables(kind).items():
+            assert f"`{variable}`" in page, f"docs/configuration.md lacks {variable}"
+            assert info.description, f"{kind.__name__}: {variable} says nothing of itself"
+
+
+def test_every_variable_that_code_reads_is_documented() -> None:
+    page = text(ROOT / "docs" / "configuration.md")
+    read = {
+        name
+        for path in files(".py")
+        if "src" in path.parts and "local" not in path.parts
+        for name in re.findall(r"""environ(?:\.get\(|\[)\s*["'](CSB_\w+)""", text(path))
+    }
+    assert {name for name in read if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text(page)):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{named(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_are_make_targets(page: Path) -> None:
+    # A sentence may say "make a folder", so only code counts.
+    code = re.findall(r"```sh\n(.*?)```", text(page), re.DOTALL)
+    code += re.findall(r"`([^`\n]+)`", text(page))
+    said = {
+        target
+        for part in code
+        for line in part.splitlines()
+        if (command := re.match(r"\s*make((?: [a-z][a-z-]*)+)", line.split("#")[0]))
+        for target in command[1].split()
+    }
+    assert said <= make_targets(), f"{named(page)}: no such targets: {said - make_targets()}"
+
+
+def test_pre_commit_and_ci_call_make() -> None:
+    for name in (".pre-commit-config.yaml", ".ci/run"):
+        said = set(re.findall(r"\bmake ([a-z][a-z-]*)", text(ROOT / name)))
+        assert said, f"{name} calls no target"
+        assert said <= make_targets(), f"{name}: no such targets: {said - make_targets()}"
+
+
+def test_csbctl_is_shown_as_it_is() -> None:
+    pages = text(ROOT / "docs" / "operations.md") + text(ROOT / "README.md")
+    for noun, verb in re.findall(r"^csbctl ([a-z]+) ([a-z]+)\b", pages, re.MULTILINE):
+        command = csbctl.commands.get(noun)
+        assert command is not None, f"csbctl has no {noun}"
+        verbs = getattr(command, "commands", None)
+        assert verbs is None or verb in verbs, f"csbctl {noun} has no {verb}"
+
+
+def _refused_words() -> set[str]:
+    rows = re.findall(r"^\|.*\| ([^|]*) \|$", text(ROOT / "docs" / "glossary.md"), re.MULTILINE)
+    cells = (cell for cell in rows if cell.strip() not in {"Never", "---", ""})
+    return {word.strip() for cell in cells for word in cell.split(",")}
+
+
+def test_one_word_per_thing() -> None:
+    refused = _refused_words()
+    assert {"job", "reaper"} <= refused
+    words = re.compile(rf"\b({'|'.join(map(re.escape, refused))})s?\b", re.IGNORECASE)
+    # What others call their things stands in the bench and where the glossary names it.
+    elsewhere = ("bench/", "docs/glossary.md", "docs/bench.md", "tests/test_documents.py")
+    wrong = {
+        f"{named(path)}:{number}": found[0]
+        for path in files(".py", ".sql", ".md", ".json")
+        if not named(path).startswith(elsewhere)
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if (found := words.search(line))
+    }
+    assert not wrong, f"docs/glossary.md has another word for these: {wrong}"
+
+
+def test_british_spelling() -> None:
+    american = re.compile(r"\b(canceled|canceling|authorize[ds]?|serialize[ds]?|behavior|color)\b")
+    wrong = [
+        f"{named(path)}:{number}"
+        for path in files(".md")
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if american.search(line)
+    ]
+    assert not wrong
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    records = sorted(p for p in (ROOT / "docs" / "adr").glob("*.md") if p.name != "README.md")
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    listed = text(ROOT / "docs" / "adr" / "README.md")
+    for path in records:
+        title = text(path).splitlines()[0]
+        assert title.startswith(f"# {path.name[:4]} ")
+        assert path.name in listed, f"docs/adr/README.md lacks {path.name}"
+        for part in ("**Status**", "**Context**", "**Decision**", "**Consequences**"):
+            assert part in text(path), f"{path.name} has no {part}"
