@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config
 
 from csb_core.models import Lease, Target
+from csb_core.testing import database, postgres, redis_server, redis_url, template
 from csb_core.worker.action import Action
 from worker_service_aws.actions.catalogue import build_actions
 from worker_service_aws.clients import Aws
@@ -28,6 +29,8 @@ from worker_service_aws.local_aws.demo_seed import (
     executor_arn,
 )
 from worker_service_aws.settings import AwsSettings
+
+__all__ = ["database", "postgres", "redis_server", "redis_url", "template"]
 
 ACCOUNT = "111122223333"
 SESSION: Any = boto3.Session()
