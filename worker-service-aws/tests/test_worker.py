@@ -22,7 +22,8 @@ import pytest
 
 from csb_core import requests
 from csb_core.db import Pool, connection, open_pool, tenant_transaction
-from csb_core.models import Json, Request
+from csb_core.models import Json, Message, Request
+from csb_core.queue import Queue, connect, encode
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_draft, make_tenant
 from worker_service_aws.local_aws.demo_seed import PLATFORM_KEY_ID, PLATFORM_SECRET, demo_seed
@@ -48,6 +49,7 @@ def worker(database: Database, redis_url: str, local_aws: Any) -> Iterator[subpr
         "CSB_BIND": bind,
         "CSB_METRICS_BIND": f"127.0.0.1:{free_port()}",
         "CSB_PROCESSES": "1",
+        "CSB_BLOCK_SECONDS": "0.5",
         "AWS_ENDPOINT_URL": local_aws.url,
         "AWS_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": PLATFORM_KEY_ID,
@@ -65,6 +67,7 @@ class Tenant:
     """A tenant, its account in the local AWS, and the store as the API sees it."""
 
     pool: Pool
+    bell: Queue
     tenant_id: UUID
     account_id: str
     iam: Any
@@ -73,7 +76,16 @@ class Tenant:
         draft = make_draft(self.tenant_id, account_id=self.account_id, **payload)
         with connection(self.pool) as conn:
             (accepted,) = requests.insert(conn, [draft])
-        assert accepted.outcome == "created"
+        assert accepted.rung_at is not None
+        message = Message(
+            correlation_id=draft.correlation_id,
+            tenant_id=draft.tenant_id,
+            attempt=0,
+            published_at=accepted.rung_at,
+            traceparent=None,
+            payload=draft.payload,
+        )
+        self.bell.publish([encode(message, draft.digest)])
         return draft.correlation_id
 
     def end_of(self, correlation_id: UUID) -> Request:
@@ -91,7 +103,7 @@ class Tenant:
 
 
 @pytest.fixture
-def tenant(database: Database, local_aws: Any) -> Iterator[Tenant]:
+def tenant(database: Database, redis_url: str, local_aws: Any) -> Iterator[Tenant]:
     """A tenant whose account trusts the platform by the ExternalId of its registration."""
     account_id = f"{random.randrange(10**11, 10**12)}"
     tenant_id = make_tenant(database.admin, account_id=account_id)
@@ -107,8 +119,16 @@ def tenant(database: Database, local_aws: Any) -> Iterator[Tenant]:
 
     seconds = timedelta(seconds=5)
     pool = open_pool(database.api, name="test", least=1, most=2, timeout=seconds)
-    yield Tenant(pool=pool, tenant_id=tenant_id, account_id=account_id, iam=iam)
+    redis = connect(redis_url, timeout=seconds)
+    yield Tenant(
+        pool=pool,
+        bell=Queue(redis, "aws"),
+        tenant_id=tenant_id,
+        account_id=account_id,
+        iam=iam,
+    )
     pool.close()
+    redis.close()
 
 
 def until(look: Any, *, seconds: float = 30) -> Any:
