@@ -10,6 +10,7 @@ from api_service.documents import answer, path_of, receipt
 from api_service.errors import KeyReused
 from api_service.incoming import draft_of, idempotency_key, read_json, with_key
 from api_service.submitter import Answer
+from csb_core import metrics
 from csb_core.errors import AccountNotRegistered, BridgeError
 from csb_core.models import Draft
 from csb_core.requests import Accepted
@@ -41,6 +42,11 @@ def require_accepted(draft: Draft, answer: Answer) -> Accepted:
         raise AccountNotRegistered(
             f"account {draft.payload.get('account_id')} is not registered for your tenant"
         )
+    provider, action = draft.payload["cloud_provider"], draft.payload["action"]
+    if answer.outcome == "created":
+        metrics.ACCEPTED.labels(provider, action).inc()
+    else:
+        metrics.REPEATED.labels(provider).inc()
     return answer
 
 

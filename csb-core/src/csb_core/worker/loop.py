@@ -62,6 +62,7 @@ class Loop:
         """Work until asked to stop and empty-handed, or until an action hangs and we are empty."""
         while not self._is_done(intake):
             self.last_turn = time.monotonic()
+            metrics.SLOTS_BUSY.labels(self.queue.provider).set(len(self.hand))
             popped, finished = self._gather()
             try:
                 self.turn(popped, finished)

@@ -11,6 +11,7 @@ from uuid import UUID
 from csb_core import leases, metrics, rescues
 from csb_core.db import Pool, connection
 from csb_core.errors import StoreRejected, StoreUnavailable
+from csb_core.ids import made_at
 from csb_core.leases import End, Recorded, Standing
 from csb_core.models import Failed, Retry, Succeeded, Unfinished
 from csb_core.states import Status
@@ -51,6 +52,8 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
         if end.correlation_id in recorded:
             metrics.RECORDED.labels(provider, end.status).inc()
             if end.status in (Status.SUCCESS, Status.FAILED):
+                took = recorded[end.correlation_id].at.timestamp() - made_at(end.correlation_id)
+                metrics.REQUEST_SECONDS.labels(provider, end.status).observe(max(0.0, took))
                 logger.info(
                     "request.ended",
                     extra={
