@@ -155,10 +155,11 @@ def test_root_without_namespaces_becomes_nobody(
     monkeypatch.setattr(privileges, "_namespace", lambda: ("/bin/false",))
     server = postgres.start(tmp_path)
     try:
-        assert (
-            "setpriv" in privileges.unprivileged(tmp_path / "data", postgres.binary("postgres"))[0]
-        )
+        assert "setpriv" in privileges.unprivileged(tmp_path / "data", postgres.binary("initdb"))[0]
         assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+        assert ask(server, "SELECT 1") == 1
+        server.stop()
+        server = postgres.start(tmp_path)
         assert ask(server, "SELECT 1") == 1
     finally:
         server.stop("immediate")

@@ -51,6 +51,7 @@ def _run(command: str, layout: Layout) -> int:
             platform.follow_logs(layout)
             return 0
         case _:
+            print("bringing the platform up ...", flush=True)
             return demo.run(platform.up(layout, os.environ))
 
 

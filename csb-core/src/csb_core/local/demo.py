@@ -75,17 +75,18 @@ def _play(screen: Screen, api: Client, control: Client, scene: Scene, number: in
 
 def _watch(screen: Screen, api: Client, receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write each status as the trail gains it, until the last; return the trail."""
-    shown = 0
-    trail: list[dict[str, Any]] = []
+    shown: list[str] = []
     deadline = time.monotonic() + PATIENCE.total_seconds()
     screen.part("  ")
-    while not shown or (trail[-1]["to_status"] not in FINAL and time.monotonic() < deadline):
-        trail = api.get(receipt["links"]["audit"])["items"]
-        for entry in trail[shown:]:
-            screen.part(f"{' ->' if shown else ''} {screen.status(entry['to_status'])}")
-            shown += 1
+    while True:
+        trail: list[dict[str, Any]] = api.get(receipt["links"]["audit"])["items"]
+        moves = [entry["to_status"] for entry in trail if entry["to_status"]]
+        for status in moves[len(shown) :]:
+            screen.part(f"{' ->' if shown else ''} {screen.status(status)}")
+            shown.append(status)
+        if shown[-1] in FINAL or time.monotonic() > deadline:
+            return trail
         time.sleep(0.01)
-    return trail
 
 
 def _show_end(screen: Screen, request: Mapping[str, Any]) -> None:

@@ -16,41 +16,10 @@ from typing import Final, Literal
 from psycopg import pq
 
 from csb_core.local import ports, processes
+from csb_core.local.postgres_settings import SETTINGS
 from csb_core.local.privileges import unprivileged
 
 SUPERUSER: Final = "postgres"
-
-#: For a machine with two cores that it shares with everything else; durable as in production.
-SETTINGS: Final[Mapping[str, str]] = {
-    "listen_addresses": ports.HOST,
-    "unix_socket_directories": "",
-    "password_encryption": "scram-sha-256",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "fsync": "on",
-    "synchronous_commit": "on",
-    "full_page_writes": "on",
-    "max_connections": "200",
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
-    "work_mem": "8MB",
-    "maintenance_work_mem": "64MB",
-    "max_wal_size": "2GB",
-    "min_wal_size": "256MB",
-    "checkpoint_timeout": "15min",
-    "random_page_cost": "1.1",
-    "io_method": "sync",
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-    "autovacuum_max_workers": "2",
-    "autovacuum_naptime": "10s",
-    "autovacuum_vacuum_scale_factor": "0.05",
-    "autovacuum_vacuum_insert_scale_factor": "0.1",
-    "autovacuum_analyze_scale_factor": "0.05",
-    "autovacuum_vacuum_cost_delay": "1ms",
-    "log_line_prefix": "%m [%p] %q%u@%d ",
-    "log_checkpoints": "off",
-}
 
 Mode = Literal["smart", "fast", "immediate"]
 SIGNALS: Final[Mapping[Mode, signal.Signals]] = {
@@ -127,7 +96,7 @@ def prepare(
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "data"
     data.mkdir(mode=0o700, exist_ok=True)
-    prefix = unprivileged(data, binary("postgres"))
+    prefix = unprivileged(data, binary("initdb"))
 
     if not (data / "PG_VERSION").exists():
         _initialise(prefix, directory)

@@ -7,35 +7,37 @@ import pwd
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from csb_core.local.processes import NotStarted
 
-NOBODY = "nobody"
+NOBODY: Final = "nobody"
+
+#: The capability to walk everywhere; without the bit beside it, access(2) would not count it.
+WALK: Final = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+WALK_AND_KEEP_IT: Final = ("--securebits=+no_setuid_fixup", *WALK)
 
 
-def unprivileged(directory: Path, program: Path) -> tuple[str, ...]:
-    """The command prefix under which `program` may use `directory` without being root.
+def unprivileged(data: Path, initdb: Path) -> tuple[str, ...]:
+    """The command prefix under which PostgreSQL may use `data` without being root.
 
     An ordinary user needs none. Root is mapped to an unprivileged user inside a user namespace:
-    no file changes its owner, and the directory may lie anywhere, under /root as well. Where
-    namespaces are refused (many containers), the program runs as nobody, the directory is given
-    to nobody, and one capability lets it walk through folders that are closed to others.
+    no file changes its owner, and everything may lie anywhere, under /root as well. Where
+    namespaces are refused (many containers), PostgreSQL runs as nobody, the folder is given to
+    nobody, and one capability lets it walk through folders that are closed to others.
     """
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return ()
-    if _works(_namespace(), directory, program):
+    if _works(_namespace(), data, initdb):
         return _namespace()
     if os.geteuid() == 0:
-        _give(directory, pwd.getpwnam(NOBODY))
-        for prefix in (
-            _setpriv("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
-            _setpriv(),
-        ):
-            if _works(prefix, directory, program):
-                return prefix
+        _give(data, pwd.getpwnam(NOBODY))
+        for options in (WALK_AND_KEEP_IT, WALK, ()):
+            if _works(_setpriv(*options), data, initdb):
+                return _setpriv(*options)
     raise NotStarted(
         f"PostgreSQL cannot run as root, and here neither a user namespace nor user {NOBODY!r} can "
-        f"use {directory}: call make as an ordinary user, or set CSB_DATABASE_URL"
+        f"use {data}: call make as an ordinary user, or set CSB_DATABASE_URL"
     )
 
 
@@ -62,10 +64,10 @@ def _setpriv(*options: str) -> tuple[str, ...]:
     )
 
 
-def _works(prefix: Sequence[str], directory: Path, program: Path) -> bool:
-    """Try it: run the program, and make and remove a file where it will write."""
-    script = 'set -e; "$1" --version; cd "$2"; : > .probe; test -O .probe; rm .probe'
-    argv = [*prefix, "/bin/sh", "-c", script, "sh", str(program), str(directory)]
+def _works(prefix: Sequence[str], data: Path, initdb: Path) -> bool:
+    """Try it: let PostgreSQL find itself, and make and remove a file where it will write."""
+    script = 'set -e; "$1" --show --pgdata="$2"; cd "$2"; : > .probe; test -O .probe; rm .probe'
+    argv = [*prefix, "/bin/sh", "-c", script, "sh", str(initdb), str(data)]
     try:
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
     except OSError:

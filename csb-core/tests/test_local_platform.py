@@ -1,0 +1,91 @@
+"""The whole platform on this machine: up, shown, up again, killed, down."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_client
+
+from csb_core.local import demo, parts, platform, processes, standing
+from csb_core.local.layout import Layout
+from csb_core.testing import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+KEYS = {
+    "CSB_URL",
+    "CSB_TOKEN",
+    "CSB_OTHER_TOKEN",
+    "CSB_DATABASE_URL",
+    "CSB_ADMIN_DATABASE_URL",
+    "CSB_AWS_DATABASE_URL",
+    "CSB_MIGRATOR_DATABASE_URL",
+    "CSB_REDIS_URL",
+    "AWS_ENDPOINT_URL",
+    "CSB_METRICS_URL",
+    "CSB_DEMO_ACCOUNT",
+    "CSB_DEMO_USER",
+}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    layout = Layout(root=ROOT, run=tmp_path / "a run; of % mine")
+    yield layout
+    platform.down(layout)
+
+
+def test_the_platform_from_its_start_to_its_end(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = platform.up(layout, {})
+    written = parts.read_environment(layout.environment)
+    assert written == values
+    assert written.keys() == KEYS
+    assert layout.environment.stat().st_mode & 0o777 == 0o600
+    _require_reachable(written)
+
+    assert demo.run(values) == 0
+    shown = capsys.readouterr().out
+    assert "\033" not in shown
+    assert "IN_PROGRESS -> PENDING" in shown
+
+    before = standing.status(layout)
+    assert platform.up(layout, written) == values
+    assert standing.status(layout) == before
+
+    _kill_supervisor(layout)
+    platform.down(layout)
+    assert processes.marked(layout.run) == []
+    assert {one.health for one in standing.status(layout)} == {"silent"}
+
+
+def test_up_after_the_supervisor_was_killed(layout: Layout) -> None:
+    first = platform.up(layout, {})
+    _kill_supervisor(layout)
+    assert platform.up(layout, {}) == first
+    assert {one.health for one in standing.status(layout)} == {"ready"}
+
+
+def _require_reachable(values: dict[str, str]) -> None:
+    for name, role in (
+        ("CSB_DATABASE_URL", "csb_api_user"),
+        ("CSB_ADMIN_DATABASE_URL", "csb_admin_user"),
+        ("CSB_AWS_DATABASE_URL", "csb_aws_user"),
+        ("CSB_MIGRATOR_DATABASE_URL", "csb_migrator"),
+    ):
+        with psycopg.connect(values[name]) as conn:
+            assert conn.execute("SELECT current_user::text").fetchone() == (role,)
+    with redis_client.Redis.from_url(values["CSB_REDIS_URL"]) as client:
+        assert client.ping()
+
+
+def _kill_supervisor(layout: Layout) -> None:
+    pid = int((layout.run / "supervisord.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
