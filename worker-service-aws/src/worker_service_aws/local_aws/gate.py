@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,12 +37,17 @@ class Result:
 
 
 class Gate:
-    """A WSGI application; moto is reached only by calls that AWS would have performed."""
+    """A WSGI application; moto is reached only by calls that AWS would have performed.
 
-    def __init__(self, moto: WsgiApp) -> None:
+    `services` are moto's applications for the services that are called most: its own dispatcher,
+    `moto`, which knows all of them, looks through its folders at every call.
+    """
+
+    def __init__(self, moto: WsgiApp, services: Mapping[str, WsgiApp]) -> None:
         self.faults = Faults()
         self.journal = Journal()
         self._moto = moto
+        self._services = services
         self._keyring = Keyring()
         self._one_at_a_time = threading.Lock()
 
@@ -93,7 +98,7 @@ class Gate:
 
         before = attachment.attached() if attachment else None
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = caller.account_id
-        answer = _capture(self._moto, environ)
+        answer = _capture(self._services.get(call.service, self._moto), environ)
         effect = attachment is not None and attachment.attached() != before
 
         if call.action == "sts:AssumeRole" and answer.code == 200:

@@ -36,5 +36,8 @@ def local_aws(seed: Mapping[str, Any], *, port: int, host: str = "127.0.0.1") ->
             log.debug("call.answered", extra={"path": self.path, "code": code, "size": size})
 
     plant(seed)
-    gate = Gate(DomainDispatcherApplication(create_backend_app))
+    gate = Gate(
+        DomainDispatcherApplication(create_backend_app),
+        {"iam": create_backend_app("iam"), "sts": create_backend_app("sts")},
+    )
     return make_server(host, port, gate, threaded=True, request_handler=Handler)
