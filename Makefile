@@ -98,4 +98,4 @@ chaos: setup ## kill processes for a long while and count what was lost
 
 clean: ## remove .run and what tools left; call down first
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi
-	rm -rf .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf "$${CSB_RUN_DIR:-.run}" .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
