@@ -67,9 +67,9 @@ def load(folder: Path = MIGRATIONS) -> list[Migration]:
 
 
 def providers() -> list[str]:
-    """The cloud providers that schema.json names; each gets a role csb_<provider>_user."""
+    """The providers that schema.json has actions for; each gets a role csb_<provider>_user."""
     schema = json.loads((HERE.parent / "schema.json").read_text(encoding="utf-8"))
-    named = schema["properties"]["cloud_provider"]["enum"]
+    named = {name.split(".")[0] for name in schema["$defs"] if "." in name}
     return sorted({*named, "sandbox"})
 
 
@@ -97,9 +97,9 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
         for name in workers:
             # The statements of the line are few and name their rows by id: one plan fits all, and
             # making it anew costs as much as running it.
-            role = sql.Identifier(f"csb_{name}_user")
+            login = sql.Identifier(f"csb_{name}_user")
             conn.execute(
-                sql.SQL("ALTER ROLE {} SET plan_cache_mode = force_generic_plan").format(role)
+                sql.SQL("ALTER ROLE {} SET plan_cache_mode = force_generic_plan").format(login)
             )
         _make_schema(conn)
 
@@ -170,7 +170,8 @@ def pending(files: Sequence[Migration], done: Mapping[int, tuple[str, str]]) -> 
 
 def up(url: str, folder: Path = MIGRATIONS) -> list[str]:
     """Apply every missing migration, each in a transaction of its own; return their names."""
-    files, names = load(folder), []
+    files = load(folder)
+    names: list[str] = []
     with psycopg.connect(url, prepare_threshold=None) as conn:
         while True:
             with conn.transaction():
