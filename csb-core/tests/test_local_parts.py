@@ -52,6 +52,20 @@ def test_what_is_given_replaces_its_part(memory: Memory) -> None:
     assert (other.aws, other.aws_env["AWS_ENDPOINT_URL"]) == ("endpoint", "http://127.0.0.1:4566")
 
 
+def test_the_local_identity_in_the_shell_is_nobodys_own(memory: Memory) -> None:
+    ours = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "local"}
+    assert choose(memory, {**ours}, **ours).aws == "local"
+
+    real = choose(memory, {"CSB_AWS": "real", "AWS_PROFILE": "sandbox", **ours}, **ours)
+    assert (real.aws, real.aws_env) == ("real", {"AWS_PROFILE": "sandbox"})
+
+    theirs = {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    choose(memory, {**theirs, **keys}, **ours)
+    again = choose(memory, {**theirs, **keys}, **theirs)
+    assert (again.aws, again.aws_env) == ("endpoint", {**theirs, **keys})
+
+
 def test_our_own_values_from_the_shell_mean_as_before(memory: Memory) -> None:
     """Whoever has read csb.env into the shell has not brought a database."""
     choose(memory, {})

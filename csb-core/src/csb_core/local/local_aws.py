@@ -26,14 +26,20 @@ class LocalAws:
     access_key_id: str
     secret_access_key: str
 
+    def client_identity(self) -> dict[str, str]:
+        """What csbctl needs beside the endpoint to examine an account as the worker would."""
+        return {
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+        }
+
     def identity(self, endpoint: str) -> dict[str, str]:
         """All that a worker is told of AWS, so that nothing of the caller's shell gets in."""
         return {
+            **self.client_identity(),
             "AWS_ENDPOINT_URL": endpoint,
-            "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": self.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

@@ -75,14 +75,16 @@ def choose(environ: Mapping[str, str], *, written: Mapping[str, str], memory: Me
     for name, url in database_urls.items():
         if not url.startswith(("postgresql://", "postgres://")):
             raise ConfigurationError(f"{name}: must begin with postgresql://")
-    aws = _aws(environ, given["AWS_ENDPOINT_URL"])
+    own = {name: value for name, value in environ.items() if value != written.get(name)}
+    aws = _aws(own, given["AWS_ENDPOINT_URL"])
+    theirs = {k: v for k, v in own.items() if k.startswith("AWS_")}
+    if given["AWS_ENDPOINT_URL"]:
+        theirs["AWS_ENDPOINT_URL"] = given["AWS_ENDPOINT_URL"]
     return Parts(
         database_urls=database_urls,
         redis_url=given["CSB_REDIS_URL"] or None,
         aws=aws,
-        aws_env={}
-        if aws == "local"
-        else {k: v for k, v in environ.items() if k.startswith("AWS_")},
+        aws_env={} if aws == "local" else theirs,
     )
 
 
