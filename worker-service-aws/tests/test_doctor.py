@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -178,7 +177,7 @@ def test_a_wrong_field_is_named(account_id: str, role: str, field: str) -> None:
 def test_a_role_may_be_named_by_its_arn_in_any_partition() -> None:
     arn = f"arn:aws-us-gov:iam::{PASTED}:role/security/csb"
     target = doctor.target(PASTED, EXTERNAL_ID, role=arn)
-    assert asdict(target) == {"account_id": PASTED, "role_arn": arn, "external_id": EXTERNAL_ID}
+    assert target == Target(account_id=PASTED, role_arn=arn, external_id=EXTERNAL_ID)
     _, permissions = doctor.documents(target, principal=PRINCIPAL).values()
     assert "arn:aws-us-gov:iam::100000000001:user/*" in str(permissions)
 
