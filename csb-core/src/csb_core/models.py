@@ -166,10 +166,11 @@ class Retry:
 class Unfinished:
     """Nothing is wrong, the other side is still at work: look again `after` a while.
 
-    The checkpoint reaches the next claim as `Lease.checkpoint`; the wait costs no attempt.
+    The checkpoint reaches the next claim as `Lease.checkpoint`, None leaves what was kept before;
+    the wait costs no attempt.
     """
 
-    checkpoint: Json
+    checkpoint: Json | None
     after: timedelta
     refs: tuple[Ref, ...] = ()
 

@@ -11,7 +11,8 @@ from worker_service_aws.settings import load_aws_settings
 def create() -> worker.WorkerProcess:
     """Build the worker; nothing runs before its `start`. Raises ConfigurationError."""
     settings = load_aws_settings()
-    return worker.create("aws", build_actions(Aws(settings), settings))
+    aws = Aws(settings)
+    return worker.create("aws", build_actions(aws, settings), probe=aws.probe)
 
 
 app = create()

@@ -137,7 +137,7 @@ class Executor:
             return Retry(error_class="PLATFORM", code=exc.code, message=str(exc))
         except ConfigurationError as exc:
             self._misconfigured(str(exc))
-            return Unfinished(checkpoint=holding.lease.checkpoint or {}, after=CONFIGURATION_WAIT)
+            return Unfinished(checkpoint=None, after=CONFIGURATION_WAIT)
         except Exception:
             # A bug: tried again, since a deploy may mend it. Its text stays out of tenants' sight.
             logger.exception("action.crashed", extra={"action": holding.lease.action})

@@ -33,6 +33,8 @@ Event = Popped | Finished
 
 #: How long a turn waits for something to happen before it looks around.
 TURN: Final = timedelta(milliseconds=500)
+#: Why no slot may be taken while a request that loses its workers is executed alone.
+ALONE: Final = "alone"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +123,7 @@ class Loop:
         if unclaimed:
             self.lonely.extend(self.desk.explain(unclaimed))
         if self.lonely:
-            self.slots.close()
+            self.slots.close(ALONE)
             self.begin_alone()
 
     def begin_alone(self) -> None:
@@ -134,7 +136,7 @@ class Loop:
         # From here on a loss is this request's own doing: nothing else is held.
         ringing = self.lonely.popleft()
         if not self._claim([ringing], alone=True) and not self.lonely:
-            self.slots.open()
+            self.slots.open(ALONE)
 
     def _claim(self, ringing: list[Ringing], *, alone: bool = False) -> set[UUID]:
         began = time.monotonic()
@@ -179,7 +181,7 @@ class Loop:
         self.unforgotten |= {i: r.version for i, r in recorded.items()}
         self._ring_again(batch, recorded)
         if not self.lonely:
-            self.slots.open()
+            self.slots.open(ALONE)
 
     def _ring_again(self, batch: list[tuple[Holding, End]], recorded: dict[UUID, Recorded]) -> None:
         again = [

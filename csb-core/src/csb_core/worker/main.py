@@ -24,6 +24,7 @@ from csb_core.db import Pool, open_pool, ping
 from csb_core.errors import QueueUnavailable, StoreUnavailable
 from csb_core.worker.action import Action
 from csb_core.worker.executor import Executor
+from csb_core.worker.fitness import Fitness, fit
 from csb_core.worker.hand import Hand
 from csb_core.worker.heartbeat import Heartbeat
 from csb_core.worker.intake import Intake
@@ -40,25 +41,6 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 STUCK: timedelta = timedelta(seconds=60)
 
 
-class Misconfiguration:
-    """Remembers for a while that actions met a faulty configuration of ours."""
-
-    def __init__(self) -> None:
-        self._said: tuple[float, str] | None = None
-
-    def note(self, reason: str) -> None:
-        """Keep the reason; /ready shows it for a minute."""
-        self._said = (time.monotonic(), reason)
-        logger.error("worker.misconfigured", extra={"reason": reason})
-
-    @property
-    def reason(self) -> str | None:
-        """What was noted within the last minute."""
-        if self._said is None or time.monotonic() - self._said[0] > 60:
-            return None
-        return self._said[1]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerProcess:
     """One process's consumer, and its WSGI app for /health, /ready and /metrics."""
@@ -70,14 +52,18 @@ class WorkerProcess:
     intake: Intake
     heartbeat: Heartbeat
     rescuer: Rescuer
-    misconfiguration: Misconfiguration
+    fitness: Fitness
     ended: threading.Event
 
     def start(self) -> None:
         """Start consuming; call it after the fork."""
         self.loop.executor.start()
         intake = self._thread("intake", self.intake.run)
-        for name, run in (("heartbeat", self.heartbeat.run), ("rescuer", self.rescuer.run)):
+        for name, run in (
+            ("heartbeat", self.heartbeat.run),
+            ("rescuer", self.rescuer.run),
+            ("fitness", self.fitness.run),
+        ):
             self._thread(name, run).start()
         intake.start()
         self._thread("loop", lambda: self._consume(intake)).start()
@@ -152,7 +138,7 @@ class WorkerProcess:
             checks["redis"] = str(exc)
         if self.loop.stop.is_set():
             checks["consumer"] = "draining"
-        if reason := self.misconfiguration.reason:
+        if reason := self.fitness.reason:
             checks["configuration"] = reason
         return checks
 
@@ -169,9 +155,16 @@ class WorkerProcess:
 
 
 def create(
-    provider: str, actions: Mapping[str, Action], settings: WorkerSettings | None = None
+    provider: str,
+    actions: Mapping[str, Action],
+    settings: WorkerSettings | None = None,
+    *,
+    probe: Callable[[], None] = fit,
 ) -> WorkerProcess:
-    """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError."""
+    """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError.
+
+    `probe` raises ConfigurationError while the worker cannot work for a fault of its own settings.
+    """
     settings = settings or load(WorkerSettings)
     worker = f"{provider}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     pool = open_pool(
@@ -188,7 +181,8 @@ def create(
     popping = queue.connect(url, timeout=timedelta(seconds=settings.block_seconds + 5))
     stop, stop_watch = threading.Event(), threading.Event()
     inbox: SimpleQueue[Event] = SimpleQueue()
-    slots, hand, misconfiguration = Slots(settings.slots), Hand(), Misconfiguration()
+    slots, hand = Slots(settings.slots), Hand()
+    fitness = Fitness(probe=probe, slots=slots, stop=stop_watch)
     cache = StatusCache(client, budget_bytes=settings.cache_budget_bytes)
     bell = queue.Queue(client, provider)
     metrics.SLOTS.labels(provider).set(settings.slots)
@@ -198,7 +192,7 @@ def create(
         pool=pool,
         ttl=settings.lease,
         done=inbox.put,
-        misconfigured=misconfiguration.note,
+        misconfigured=fitness.note,
         threads=settings.slots,
     )
     loop = Loop(
@@ -242,7 +236,7 @@ def create(
             every=timedelta(seconds=settings.rescue_seconds),
             stop=stop_watch,
         ),
-        misconfiguration=misconfiguration,
+        fitness=fitness,
         ended=threading.Event(),
     )
 
