@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api_service.app import create_app, deps_of
+from csb_core import leases
+from csb_core.cache import StatusCache
 from csb_core.config import ApiSettings, load
+from csb_core.local import redis as embedded_redis
+from csb_core.local.redis import RedisServer
+from csb_core.states import Status
 from csb_core.testing import (
     Database,
     database,
@@ -18,30 +33,26 @@ from csb_core.testing import (
     redis_url,
     template,
 )
-from flask import Flask
-from flask.testing import FlaskClient
-
-from api_service.app import create_app, deps_of
 
 __all__ = ["database", "postgres", "redis_server", "redis_url", "template"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """A tenant with a key that may do everything."""
+    """A tenant and a key of it."""
 
     tenant_id: UUID
     token: str
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What its calls carry."""
-        return {"X-Auth-Token": self.token}
+
+NewTenant = Callable[..., Tenant]
+ClientOf = Callable[[Tenant], FlaskClient]
+Work = Callable[[str, Status], None]
 
 
 @pytest.fixture
 def settings(database: Database, redis_url: str) -> ApiSettings:
-    """Settings for this test's database and Redis, with limits out of the way."""
+    """Settings for this test's database and Redis, with the limits out of the way."""
     return load(
         ApiSettings,
         database_url=database.api,
@@ -53,12 +64,12 @@ def settings(database: Database, redis_url: str) -> ApiSettings:
 
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[[ApiSettings], Flask]]:
-    """A factory of apps that are closed when the test ends."""
+def make_app(settings: ApiSettings) -> Iterator[Callable[..., Flask]]:
+    """A factory of apps whose settings differ in what is given; closed when the test ends."""
     made: list[Flask] = []
 
-    def make(settings: ApiSettings) -> Flask:
-        made.append(create_app(settings))
+    def make(**changed: Any) -> Flask:
+        made.append(create_app(settings.model_copy(update=changed)))
         return made[-1]
 
     yield make
@@ -67,37 +78,115 @@ def make_app() -> Iterator[Callable[[ApiSettings], Flask]]:
 
 
 @pytest.fixture
-def app(make_app: Callable[[ApiSettings], Flask], settings: ApiSettings) -> Flask:
+def app(make_app: Callable[..., Flask]) -> Flask:
     """The API."""
-    return make_app(settings)
+    return make_app()
 
 
 @pytest.fixture
-def tenant(database: Database) -> Tenant:
-    """A tenant with a registered account."""
-    return new_tenant(database)
+def new_tenant(database: Database) -> NewTenant:
+    """A factory of tenants, each with a registered account and a key with these scopes, or all."""
+
+    def new(*scopes: str, requests_per_minute: int | None = None) -> Tenant:
+        tenant_id = make_tenant(database.admin)
+        token = make_api_key(
+            database.admin, tenant_id, *scopes, requests_per_minute=requests_per_minute
+        )
+        return Tenant(tenant_id=tenant_id, token=token)
+
+    return new
 
 
 @pytest.fixture
-def other(database: Database) -> Tenant:
-    """Another tenant, with the same account registered."""
-    return new_tenant(database)
+def tenant(new_tenant: NewTenant) -> Tenant:
+    """A tenant whose key may do everything."""
+    return new_tenant()
 
 
 @pytest.fixture
-def client(app: Flask, tenant: Tenant) -> FlaskClient:
+def client_of(app: Flask) -> ClientOf:
+    """A factory of clients that send a tenant's key with every call."""
+
+    def make(tenant: Tenant) -> FlaskClient:
+        client = app.test_client()
+        client.environ_base["HTTP_X_AUTH_TOKEN"] = tenant.token
+        return client
+
+    return make
+
+
+@pytest.fixture
+def client(client_of: ClientOf, tenant: Tenant) -> FlaskClient:
     """A client of the tenant."""
-    return client_of(app, tenant)
+    return client_of(tenant)
 
 
-def new_tenant(database: Database, *scopes: str) -> Tenant:
-    """A tenant, and a key with these scopes or with all."""
-    tenant_id = make_tenant(database.admin)
-    return Tenant(tenant_id=tenant_id, token=make_api_key(database.admin, tenant_id, *scopes))
+@pytest.fixture
+def work(database: Database, redis_url: str) -> Work:
+    """Moves a request as the AWS worker does: claim, then record unless IN_PROGRESS is wanted."""
+
+    def move(correlation_id: str, status: Status) -> None:
+        wanted = UUID(correlation_id)
+        with (
+            psycopg.connect(database.aws, autocommit=True) as conn,
+            redis.Redis.from_url(redis_url) as store,
+        ):
+            digest = leases.standing(conn, [wanted])[wanted].digest
+            [lease] = leases.claim(
+                conn,
+                [leases.Candidate(correlation_id=wanted, digest=digest)],
+                worker="w1",
+                ttl=timedelta(seconds=30),
+            )
+            version = 2
+            if status is not Status.IN_PROGRESS:
+                end = _end(wanted, lease.token, status)
+                version = leases.record(conn, [end], worker="w1")[wanted].version
+            StatusCache(store).forget([(wanted, version)])
+
+    return move
 
 
-def client_of(app: Flask, tenant: Tenant) -> FlaskClient:
-    """A client that sends the tenant's key with every call."""
-    client = app.test_client()
-    client.environ_base["HTTP_X_AUTH_TOKEN"] = tenant.token
-    return client
+def _end(correlation_id: UUID, token: int, status: Any) -> leases.End:
+    failed = status is Status.FAILED
+    error = {"class": "PERMANENT", "code": "NoSuchEntity", "message": "gone", "retryable": False}
+    return leases.End(
+        correlation_id=correlation_id,
+        token=token,
+        status=status,
+        result=None if failed else {"attached": True},
+        changed=None if failed else True,
+        error=error if failed else None,
+        wait=None,
+        counts_as_retry=False,
+        checkpoint=None,
+        refs=(
+            leases.Ref(type="request_id", value="r-1", service="iam", operation="AttachUserPolicy"),
+        ),
+    )
+
+
+@pytest.fixture
+def fragile_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to be stopped and started as it likes."""
+    server = embedded_redis.start(tmp_path / "redis", appendonly=False)
+    yield server
+    embedded_redis.stop(tmp_path / "redis")
+
+
+@pytest.fixture
+def postgres_away(database: Database) -> Callable[[], AbstractContextManager[None]]:
+    """A switch: inside the block nobody can connect to the test's database, and nobody stays."""
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        base, _, name = database.superuser.rpartition("/")
+        with psycopg.connect(f"{base}/postgres", autocommit=True) as conn:
+            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+            conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+            yield
+            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
+
+    return away

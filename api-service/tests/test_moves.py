@@ -1,0 +1,85 @@
+"""POST .../cancel and .../replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from csb_core.states import Status
+from csb_core.testing import make_payload
+
+URL = "/api/v1/requests"
+Work = Callable[[str, Status], None]
+
+
+def test_pending_request_is_cancelled_once(client: FlaskClient) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    client.get(url)  # now it is cached as PENDING
+
+    cancelled = client.post(f"{url}/cancel")
+    shown = client.get(url)
+    again = client.post(f"{url}/cancel")
+
+    assert cancelled.status_code == 200
+    assert cancelled.get_json()["status"] == "CANCELLED"
+    assert shown.get_json() == cancelled.get_json()
+    assert again.status_code == 409
+    assert client.get(f"{url}/audit").get_json()["items"][-1]["to_status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.SUCCESS, Status.FAILED])
+def test_what_was_claimed_is_not_cancelled(client: FlaskClient, work: Work, status: Status) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    work(url.rpartition("/")[2], status)
+
+    refused = client.post(f"{url}/cancel")
+
+    assert refused.status_code == 409
+    assert client.get(url).get_json()["status"] == status
+
+
+def test_failed_request_is_replayed_as_a_new_one(client: FlaskClient, work: Work) -> None:
+    payload = make_payload(client_request_id="INC-1", dry_run=True)
+    url = client.post(URL, json=payload).headers["Location"]
+    work(url.rpartition("/")[2], Status.FAILED)
+    assert client.get(url).get_json()["links"]["replay"] == f"{url}/replay"
+
+    replayed = client.post(f"{url}/replay", headers={"Idempotency-Key": "again-1"})
+    twice = client.post(f"{url}/replay", headers={"Idempotency-Key": "again-1"})
+
+    assert (replayed.status_code, twice.status_code) == (202, 200)
+    assert replayed.get_json()["correlation_id"] == twice.get_json()["correlation_id"]
+    new = client.get(replayed.headers["Location"]).get_json()
+    assert new["replay_of"] == url.rpartition("/")[2]
+    assert new["status"] == "PENDING"
+    assert new["client_request_id"] == "again-1"
+    for name in ("action", "account_id", "principal", "parameters", "dry_run"):
+        assert new[name] == payload[name]
+    assert client.get(url).get_json()["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("status", [None, Status.IN_PROGRESS, Status.SUCCESS])
+def test_only_failed_requests_are_replayed(
+    client: FlaskClient, work: Work, status: Status | None
+) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    if status is not None:
+        work(url.rpartition("/")[2], status)
+
+    assert client.post(f"{url}/replay").status_code == 409
+
+
+def test_replay_needs_an_operator(
+    client_of: Callable[..., FlaskClient], new_tenant: Callable[..., Any], work: Work
+) -> None:
+    client = client_of(new_tenant("requests:read", "requests:write"))
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    work(url.rpartition("/")[2], Status.FAILED)
+
+    refused = client.post(f"{url}/replay")
+
+    assert refused.status_code == 403
+    assert refused.get_json()["code"] == "forbidden"

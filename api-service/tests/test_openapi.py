@@ -1,0 +1,94 @@
+"""The contract as machines read it: valid, complete, and kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from openapi_spec_validator import validate
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api_service.errors import PROBLEMS
+from api_service.openapi import _MEANINGS
+from api_service.routes import ROUTES
+from csb_core.testing import make_payload
+
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+)
+BOUNDED = settings(
+    max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> Any:
+    """The document as it is served."""
+    answered = client.get("/api/v1/openapi.json")
+    assert answered.status_code == 200
+    return answered.get_json()
+
+
+def test_document_is_valid(document: Any) -> None:
+    validate(document)
+
+
+def test_document_names_every_route_and_action(document: Any, client: FlaskClient) -> None:
+    named = {
+        (path.replace("{", "<").replace("}", ">"), method.upper())
+        for path, item in document["paths"].items()
+        for method in item
+    }
+    assert named == {(route.path, route.method) for route in ROUTES}
+    schema = client.get("/api/v1/schema").get_json()
+    assert len(document["components"]["schemas"]["requests"]["oneOf"]) == len(schema["oneOf"])
+
+
+def test_every_problem_has_a_meaning() -> None:
+    assert {kind.status for kind in PROBLEMS.values()} <= set(_MEANINGS)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_api_keeps_to_its_document(
+    app: Flask, tenant: Any, client: FlaskClient, mode: GenerationMode
+) -> None:
+    """schemathesis finds no 5xx, no undocumented status, media type or shape."""
+    made = client.post("/api/v1/requests", json=make_payload()).get_json()["correlation_id"]
+    headers = {"X-Auth-Token": tenant.token}
+    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app, headers=headers)
+    seen: Counter[int] = Counter()
+
+    def check(case: Any) -> None:
+        if "correlation_id" in case.path_parameters and seen.total() % 2:
+            case.path_parameters["correlation_id"] = made
+        if case.query and "wait" in case.query:
+            case.query["wait"] = 0  # the document allows 30 s, and the test has less
+        answered = case.call_and_validate(headers=headers, checks=CHECKS)
+        seen[answered.status_code] += 1
+
+    for found in schema.get_all_operations():
+        cases = found.ok().as_strategy(generation_mode=mode)
+        with suppress(Unsatisfiable):  # nothing to send can be wrong
+            BOUNDED(given(case=cases)(check))()
+
+    assert {200, 404} < set(seen)
+    assert seen.total() > 60
