@@ -50,22 +50,26 @@ CREATE TABLE csb_app.csb_control_audit (
     detail    jsonb       NOT NULL
 );
 
+-- Every function that names its search_path names pg_temp last: left out, it would come first, and a
+-- caller's temporary table could stand in for one of ours (an audit table, say) inside a definer.
+
 -- The role that a statement runs for, also inside a definer function.
 CREATE FUNCTION csb_app.acting_role() RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT COALESCE(NULLIF(current_setting('role', true), 'none'), session_user::text) $$;
 
+-- Parsed here and now, so that no caller's search_path has a say in what it does; and still inlined.
 CREATE FUNCTION csb_app.current_tenant() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE
-AS $$ SELECT NULLIF(current_setting('csb.tenant_id', true), '')::uuid $$;
+RETURN NULLIF(current_setting('csb.tenant_id', true), '')::uuid;
 
 -- csb_<provider>_user serves <provider>: a new provider needs a role, not a policy.
 CREATE FUNCTION csb_app.provider_of(role_name text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT substring(role_name FROM '^csb_([a-z][a-z0-9]*)_user$') $$;
+RETURN substring(role_name FROM '^csb_([a-z][a-z0-9]*)_user$');
 
 CREATE FUNCTION csb_app.audit_control_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 DECLARE
     secret constant text[] := ARRAY['digest', 'external_id'];
@@ -82,7 +86,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION csb_app.refuse_change() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
@@ -91,9 +95,9 @@ END $$;
 
 CREATE TRIGGER csb_tenants_audited AFTER INSERT OR UPDATE OR DELETE ON csb_app.csb_tenants
     FOR EACH ROW EXECUTE FUNCTION csb_app.audit_control_change('code');
-CREATE TRIGGER csb_api_keys_audited
-    AFTER INSERT OR DELETE OR UPDATE OF tenant_id, digest, label, scopes, requests_per_minute,
-        expires_at, revoked_at, replaced_by ON csb_app.csb_api_keys
+CREATE TRIGGER csb_api_keys_audited -- all columns but last_used_at
+    AFTER INSERT OR DELETE OR UPDATE OF key_id, tenant_id, digest, label, scopes, requests_per_minute,
+        created_at, expires_at, revoked_at, replaced_by ON csb_app.csb_api_keys
     FOR EACH ROW EXECUTE FUNCTION csb_app.audit_control_change('key_id');
 CREATE TRIGGER csb_target_accounts_audited
     AFTER INSERT OR UPDATE OR DELETE ON csb_app.csb_target_accounts

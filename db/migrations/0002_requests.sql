@@ -120,9 +120,11 @@ CREATE TABLE csb_app.csb_security_events (
 
 -- One partition a month, made ahead; the default one makes sure that an audit row always finds room.
 CREATE TABLE csb_app.csb_requests_audit_default PARTITION OF csb_app.csb_requests_audit DEFAULT;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON csb_app.csb_requests_audit_default
+    FOR EACH STATEMENT EXECUTE FUNCTION csb_app.refuse_change();
 
 CREATE FUNCTION csb_app.ensure_audit_partitions(months_ahead integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 DECLARE
     first_day date; name text; made integer := 0;
@@ -137,6 +139,9 @@ BEGIN
                        (first_day + interval '1 month')::timestamp AT TIME ZONE 'UTC');
         EXECUTE format('ALTER TABLE csb_app.%I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE csb_app.%I FORCE ROW LEVEL SECURITY', name);
+        -- A statement trigger of the parent does not see statements that name the partition.
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON csb_app.%I
+                        FOR EACH STATEMENT EXECUTE FUNCTION csb_app.refuse_change()', name);
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -144,7 +149,7 @@ END $$;
 SELECT csb_app.ensure_audit_partitions(12);
 
 CREATE FUNCTION csb_app.acting_mover() RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 DECLARE
     acting text := acting_role();
@@ -157,9 +162,10 @@ BEGIN
 END $$;
 
 -- A status change and its audit row are one statement's work. Statement-level, because transition
--- tables cost far less than a trigger call per row; rows whose status stays are passed over.
+-- tables cost far less than a trigger call per row; rows whose status stays are passed over, unless
+-- their version was touched: that is no move, and the CHECK refuses it.
 CREATE FUNCTION csb_app.audit_creation() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 DECLARE
     mover text := acting_mover(); acting text := acting_role();
@@ -173,7 +179,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION csb_app.audit_move() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 DECLARE
     mover text := acting_mover(); acting text := acting_role();
@@ -186,7 +192,7 @@ BEGIN
            CASE WHEN n.status IN ('PENDING', 'FAILED') THEN n.error END
       FROM new_rows n
       JOIN old_rows o ON o.correlation_id = n.correlation_id
-     WHERE o.status <> n.status;
+     WHERE o.status <> n.status OR o.version <> n.version;
     RETURN NULL;
 END $$;
 

@@ -4,7 +4,7 @@
 CREATE FUNCTION csb_app.find_api_key(p_digest bytea)
 RETURNS TABLE (tenant_id uuid, tenant_code text, key_id text, scopes text[], expires_at timestamptz,
                requests_per_minute integer, tenant_requests_per_minute integer)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
     SELECT k.tenant_id, t.code, k.key_id, k.scopes, k.expires_at,
            k.requests_per_minute, t.requests_per_minute
@@ -17,7 +17,7 @@ AS $$
 $$;
 
 CREATE FUNCTION csb_app.touch_api_keys(p_key_ids text[]) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$ UPDATE csb_api_keys SET last_used_at = now() WHERE key_id = ANY (p_key_ids) $$;
 
 -- Accept requests of one or more tenants: one call, one commit, rows and audit together.
@@ -27,7 +27,7 @@ AS $$ UPDATE csb_api_keys SET last_used_at = now() WHERE key_id = ANY (p_key_ids
 CREATE FUNCTION csb_app.submit(p_items json)
 RETURNS TABLE (asked uuid, outcome text, correlation_id uuid, status text, version integer,
                created_at timestamptz, rung_at timestamptz)
-LANGUAGE plpgsql SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -82,7 +82,7 @@ END $$;
 -- Read one request as its tenant, in one round trip.
 CREATE FUNCTION csb_app.get_request(p_tenant_id uuid, p_correlation_id uuid)
 RETURNS SETOF csb_app.csb_requests
-LANGUAGE plpgsql SET search_path = pg_catalog, csb_app
+LANGUAGE plpgsql SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
 BEGIN
     PERFORM set_config('csb.tenant_id', p_tenant_id::text, true);
@@ -93,7 +93,7 @@ END $$;
 -- Two doors to the records that no service role may write: neither can forge a move.
 CREATE FUNCTION csb_app.report_stale_write(p_correlation_id uuid, p_token bigint, p_actor text, p_detail jsonb)
 RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
     INSERT INTO csb_requests_audit (correlation_id, tenant_id, event, version, attempt, lease_token,
                                     actor, db_role, detail)
@@ -106,7 +106,7 @@ $$;
 
 CREATE FUNCTION csb_app.report_security_event(p_event text, p_correlation_id uuid, p_actor text, p_detail jsonb)
 RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
     INSERT INTO csb_security_events (event, correlation_id, tenant_id, actor, db_role, detail)
     SELECT p_event, p_correlation_id,

@@ -2,7 +2,7 @@
 -- The prefix keeps it apart from the traces that the tables' triggers write.
 CREATE FUNCTION csb_app.note_operation(p_event text, p_tenant_id uuid, p_subject text, p_detail jsonb)
 RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, csb_app, pg_temp
 AS $$
     INSERT INTO csb_control_audit (actor, db_role, tenant_id, event, subject, detail)
     SELECT COALESCE(NULLIF(current_setting('csb.actor', true), ''), session_user),
