@@ -10,7 +10,7 @@ from api_service.documents import answer, path_of, receipt
 from api_service.errors import KeyReused
 from api_service.incoming import draft_of, idempotency_key, read_json, with_key
 from api_service.submitter import Answer
-from csb_core import metrics
+from csb_core import log, metrics
 from csb_core.errors import AccountNotRegistered, BridgeError
 from csb_core.models import Draft
 from csb_core.requests import Accepted
@@ -53,5 +53,6 @@ def require_accepted(draft: Draft, answer: Answer) -> Accepted:
 def acceptance(draft: Draft, accepted: Accepted) -> Response:
     """Return the answer to an accepted draft."""
     assert accepted.correlation_id is not None
+    log.bind(correlation_id=str(accepted.correlation_id))
     status = 202 if accepted.outcome == "created" else 200
     return answer(receipt(draft, accepted), status, Location=path_of(accepted.correlation_id))

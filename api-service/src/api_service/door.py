@@ -26,7 +26,7 @@ def enter(deps: Deps, route: Route, **path: str) -> Response:
 
     known = authenticate(deps.keyring, environ)
     caller = known.caller
-    log.bind(tenant_id=str(caller.tenant_id), key_id=caller.key_id)
+    log.bind(tenant_id=str(caller.tenant_id), user_id=caller.key_id, **path)
     authorise(caller, route.scope)
     environ[STANDING] = deps.limits.count(known, cost=route.cost)
 

@@ -35,10 +35,8 @@ _PATIENCE_SECONDS: Final = 60
 #: What the actions call, by what it is for. A test holds it against the actions themselves.
 OPERATIONS: Final = {
     "ReadPrincipals": tuple(f"iam:Get{noun}" for noun in _NOUNS),
-    "ReadAttachments": (
-        *(f"iam:ListAttached{noun}Policies" for noun in _NOUNS),
-        "iam:GetPolicy",
-    ),
+    "ReadAttachments": tuple(f"iam:ListAttached{noun}Policies" for noun in _NOUNS),
+    "ReadPolicies": ("iam:GetPolicy",),
     "ChangeAttachments": tuple(
         f"iam:{verb}{noun}Policy" for verb in ("Attach", "Detach") for noun in _NOUNS
     ),
@@ -112,7 +110,7 @@ def _trust(target: Target, principal: str) -> Json:
 def _permissions(target: Target) -> Json:
     partition, account_id = target.role_arn.split(":")[1], target.account_id
     kinds = [f"arn:{partition}:iam::{account_id}:{noun.lower()}/*" for noun in _NOUNS]
-    everything = {"ReadAttachments": ["*"]}
+    elsewhere = {"ReadPolicies": ["*"]}  # AWS's own policies are in no account
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -121,7 +119,7 @@ def _permissions(target: Target) -> Json:
                     "Sid": sid,
                     "Effect": "Allow",
                     "Action": list(operations),
-                    "Resource": everything.get(sid, kinds),
+                    "Resource": elsewhere.get(sid, kinds),
                 }
                 for sid, operations in OPERATIONS.items()
             ),

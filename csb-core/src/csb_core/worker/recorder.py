@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from csb_core import leases, metrics, rescues
+from csb_core import leases, log, metrics, rescues
 from csb_core.db import Pool, connection
 from csb_core.errors import StoreRejected, StoreUnavailable
 from csb_core.ids import made_at
@@ -131,5 +131,6 @@ def _names(holding: Holding) -> dict[str, str | None]:
         "correlation_id": str(lease.correlation_id),
         "tenant_id": str(lease.tenant_id),
         "request_id": lease.request_id,
+        "trace_id": log.trace_id(lease.traceparent),
         "action": lease.action,
     }
