@@ -1,0 +1,1 @@
+"""Measures the platform beside yardsticks on this machine: `python -m bench`, from the root."""

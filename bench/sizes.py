@@ -1,0 +1,67 @@
+"""How long and how much: every measurement is bounded in time and in count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The size of everything that one run does."""
+
+    rounds: int
+    #: Closed loops: seconds before the window, and of the window itself.
+    warm: float
+    window: float
+    connections: int = 48
+    batch: int = 100
+    batch_connections: int = 4
+    #: Requests that wait when the drain begins.
+    drain: int
+    #: Open loop: requests a second, and for how long.
+    rate: int = 50
+    latency: float
+    #: Finished requests that are there from the start, and in the database with a history.
+    stock: int
+    history: int
+    kills: int
+    pgbench: int
+    celery_drain: int
+    pgqueuer_enqueue: int
+    pgqueuer_drain: int
+    huey: int
+
+
+FULL: Final = Sizes(
+    rounds=5,
+    warm=2.0,
+    window=6.0,
+    drain=30_000,
+    latency=12.0,
+    stock=40_000,
+    history=2_000_000,
+    kills=12,
+    pgbench=4,
+    celery_drain=1_500,
+    pgqueuer_enqueue=3_000,
+    pgqueuer_drain=30_000,
+    huey=10_000,
+)
+
+#: A look in less than two minutes; its figures are too short to be quoted.
+QUICK: Final = Sizes(
+    rounds=1,
+    warm=0.5,
+    window=1.5,
+    drain=5_000,
+    latency=4.0,
+    stock=12_000,
+    history=0,
+    kills=2,
+    pgbench=1,
+    celery_drain=400,
+    pgqueuer_enqueue=500,
+    pgqueuer_drain=5_000,
+    huey=2_000,
+)
