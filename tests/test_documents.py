@@ -78,7 +78,8 @@ def test_commands_are_make_targets(page: Path) -> None:
 
 def test_pre_commit_and_ci_call_make() -> None:
     for name in (".pre-commit-config.yaml", ".ci/run"):
-        said = set(re.findall(r"\bmake ([a-z][a-z-]*)", text(ROOT / name)))
+        lines = (line for line in text(ROOT / name).splitlines() if "apt-get" not in line)
+        said = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(lines)))
         assert said, f"{name} calls no target"
         assert said <= make_targets(), f"{name}: no such targets: {said - make_targets()}"
 
@@ -101,7 +102,7 @@ def _refused_words() -> set[str]:
 def test_one_word_per_thing() -> None:
     refused = _refused_words()
     assert {"job", "reaper"} <= refused
-    words = re.compile(rf"\b({'|'.join(map(re.escape, refused))})s?\b", re.IGNORECASE)
+    words = re.compile(rf"(?<![/\w])({'|'.join(map(re.escape, refused))})s?\b", re.IGNORECASE)
     # What others call their things stands in the bench and where the glossary names it.
     elsewhere = ("bench/", "docs/glossary.md", "docs/bench.md", "tests/test_documents.py")
     wrong = {

@@ -44,7 +44,8 @@ def create_app(
     errors.register(app)
     app.before_request(_begin)
     app.after_request(_finish)
-    app.wsgi_app = Listeners(  # type: ignore[method-assign]
+    # As Flask's manual wraps an app; a method of the class must not be assigned to, so by its dict.
+    vars(app)["wsgi_app"] = Listeners(
         app.wsgi_app, partial(render_metrics, deps), metrics_bind=settings.metrics_bind
     )
     return app
