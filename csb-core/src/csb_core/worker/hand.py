@@ -31,21 +31,25 @@ class Holding:
 
 @dataclass(slots=True)
 class Hand:
-    """The holdings of a process, shared by its threads."""
+    """The holdings of a process, shared by its threads.
 
-    _held: dict[UUID, Holding] = field(default_factory=dict)
+    After an outage a process may claim a request again whose earlier attempt still runs in one of
+    its threads: two holdings then, told apart by their tokens.
+    """
+
+    _held: dict[tuple[UUID, int], Holding] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, holding: Holding) -> None:
         """Take a lease into the hand."""
         with self._lock:
-            self._held[holding.lease.correlation_id] = holding
+            self._held[holding.lease.claim] = holding
 
-    def drop(self, ids: Iterable[UUID]) -> None:
+    def drop(self, holdings: Iterable[Holding]) -> None:
         """Let go of what was recorded or lost."""
         with self._lock:
-            for correlation_id in ids:
-                self._held.pop(correlation_id, None)
+            for holding in holdings:
+                self._held.pop(holding.lease.claim, None)
 
     def to_extend(self) -> list[Holding]:
         """What the heartbeat extends; it marks what is past its deadline as abandoned first."""

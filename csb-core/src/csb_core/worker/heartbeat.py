@@ -42,14 +42,12 @@ class Heartbeat:
             return 0
         began = time.monotonic()
         with connection(self.pool) as conn:
-            kept = leases.extend(
-                conn, [(h.lease.correlation_id, h.lease.token) for h in held], ttl=self.ttl
-            )
+            kept = leases.extend(conn, [h.lease.claim for h in held], ttl=self.ttl)
         metrics.HEARTBEAT_SECONDS.labels(self.provider).observe(time.monotonic() - began)
 
         lost = 0
         for holding in held:
-            if holding.lease.correlation_id in kept:
+            if holding.lease.claim in kept:
                 holding.expires = began + self.ttl.total_seconds()
             elif not holding.lost:
                 # Recorded while we asked, or taken over: in both cases nothing may be begun.

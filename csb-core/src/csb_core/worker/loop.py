@@ -176,7 +176,7 @@ class Loop:
         recorded = recorder.record(batch, self.pool, self.queue.provider, worker=self.worker)
 
         self.unrecorded = []
-        self.hand.drop(holding.lease.correlation_id for holding, _ in batch)
+        self.hand.drop(holding for holding, _ in batch)
         self.slots.give(sum(not holding.alone for holding, _ in batch))
         self.unforgotten |= {i: r.version for i, r in recorded.items()}
         self._ring_again(batch, recorded)

@@ -21,7 +21,8 @@ from csb_core.worker.settle import UNSTORABLE, settle
 
 logger = logging.getLogger(__name__)
 
-Batch = Sequence[tuple[Holding, End]]
+Item = tuple[Holding, End]
+Batch = Sequence[Item]
 
 
 def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID, Recorded]:
@@ -31,9 +32,10 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
     but that its audit says so. Raises StoreUnavailable when it cannot be known; ask again then.
     """
     began = time.monotonic()
+    current, superseded = _by_claim(batch)
     try:
         with connection(pool) as conn:
-            recorded = leases.record(conn, [end for _, end in batch], worker=worker)
+            recorded = leases.record(conn, [end for _, end in current], worker=worker)
     except StoreRejected:
         if len(batch) == 1:
             return _record_rejected(batch[0], pool, worker=worker)
@@ -45,10 +47,10 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
     metrics.RECORD_SECONDS.labels(provider).observe(time.monotonic() - began)
     metrics.RECORD_BATCH.labels(provider).observe(len(recorded))
 
-    refused = [item for item in batch if item[1].correlation_id not in recorded]
+    refused = [item for item in current if item[1].correlation_id not in recorded] + superseded
     if refused:
         recorded |= _examine(refused, pool, provider, worker=worker)
-    for holding, end in batch:
+    for holding, end in current:
         if end.correlation_id in recorded:
             metrics.RECORDED.labels(provider, end.status).inc()
             if end.status in (Status.SUCCESS, Status.FAILED):
@@ -63,6 +65,19 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
                     },
                 )
     return recorded
+
+
+def _by_claim(batch: Batch) -> tuple[list[Item], list[Item]]:
+    """The latest claim's end of each request, and those of claims that we took over ourselves."""
+    latest: dict[UUID, int] = {}
+    for _, end in batch:
+        latest[end.correlation_id] = max(end.token, latest.get(end.correlation_id, 0))
+    current: list[Item] = []
+    superseded: list[Item] = []
+    for item in batch:
+        is_latest = item[1].token == latest[item[1].correlation_id]
+        (current if is_latest else superseded).append(item)
+    return current, superseded
 
 
 def _record_rejected(item: tuple[Holding, End], pool: Pool, *, worker: str) -> dict[UUID, Recorded]:
