@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
+from db.tests import pgbouncer as bouncers
+from db.tests.pgbouncer import PgBouncer
 from db.tests.world import World, make_world
 from psycopg import sql
 
+from csb_core.db import Pool, open_pool
 from csb_core.local.postgres import PostgresServer
-from csb_core.testing import Database, database, database_urls, postgres, template
+from csb_core.testing import Database, database, database_urls, make_tenant, postgres, template
 
 __all__ = ["database", "postgres", "template"]
+
+#: How a client reaches a database: it is given the direct URL and returns the one to use.
+Way = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +49,53 @@ def shared(postgres: PostgresServer, template: str) -> Iterator[Database]:
 def world(shared: Database) -> World:
     """Two tenants with something of everything."""
     return make_world(shared)
+
+
+@pytest.fixture
+def tenant(shared: Database) -> UUID:
+    """A tenant of this test alone."""
+    return make_tenant(shared.admin)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode; CSB_REQUIRE_PGBOUNCER=1 makes its absence a failure."""
+    program = bouncers.find_program()
+    if program is None:
+        if os.environ.get("CSB_REQUIRE_PGBOUNCER") == "1":
+            pytest.fail("pgbouncer is not installed, and CSB_REQUIRE_PGBOUNCER=1 asks for it")
+        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    with (
+        tempfile.TemporaryDirectory(prefix="csb-pgb-") as folder,
+        bouncers.running(program, Path(folder), server=postgres.port) as bouncer,
+    ):
+        yield bouncer
+
+
+@pytest.fixture(params=["direct", pytest.param("pgbouncer", marks=pytest.mark.slow)])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Straight to PostgreSQL, or through PgBouncer in transaction mode."""
+    if request.param == "direct":
+        return str
+    bouncer: PgBouncer = request.getfixturevalue("pgbouncer")
+    return bouncer.through
+
+
+@pytest.fixture
+def pool_of(way: Way) -> Iterator[Callable[..., Pool]]:
+    """Open a pool to a URL, by the way in question; one connection unless told otherwise."""
+    with ExitStack() as stack:
+
+        def make(url: str, most: int = 1) -> Pool:
+            pool = open_pool(
+                way(url),
+                name="test",
+                least=1,
+                most=most,
+                timeout=timedelta(seconds=10),
+                prepare=way is str,
+            )
+            stack.callback(pool.close)
+            return pool
+
+        yield make

@@ -33,15 +33,9 @@ from csb_core.db import Connection
 from csb_core.leases import Candidate
 from csb_core.models import Draft
 from csb_core.states import Status
-from csb_core.testing import Database, make_tenant
+from csb_core.testing import Database
 
 TRAILS: Final = ("csb_requests_audit", "csb_control_audit", "csb_security_events")
-
-
-@pytest.fixture
-def tenant(shared: Database) -> UUID:
-    """A tenant of this test."""
-    return make_tenant(shared.admin)
 
 
 @pytest.fixture
