@@ -39,6 +39,9 @@ _LONGEST_TEXT: Final = 8192
 #: What Python makes of `exc_info` outside of an `except` block.
 _NO_EXCEPTION: Final = "NoneType: None"
 
+#: What logging itself, or a library that knows its consoles, puts into a record.
+_OF_EVERY_RECORD: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "color_message"})
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -119,7 +122,7 @@ class JsonLines(OrjsonFormatter):
     """Gives a log record the fields that every line has, with all secrets masked."""
 
     def __init__(self, service: str) -> None:
-        super().__init__(reserved_attrs=[*RESERVED_ATTRS, *TOP_FIELDS, "color_message"])
+        super().__init__()
         self._service = service
         self._version = service_version()
 
@@ -129,12 +132,13 @@ class JsonLines(OrjsonFormatter):
         """Fill `log_data` in the order in which people read it."""
         context: dict[str, Any] = {}
         top: dict[str, Any] = {}
-        for name, value in (*_bound.get().items(), *record.__dict__.items()):
-            if value is None or name.startswith("_"):
+        said = {n: v for n, v in record.__dict__.items() if n not in _OF_EVERY_RECORD}
+        for name, value in {**_bound.get(), **said}.items():
+            if value is None:
                 continue
             if name in TOP_FIELDS:
                 top[name] = redact(str(value))
-            elif name not in self.reserved_attrs:
+            else:
                 context[name] = redact_field(name, value)
         if _IN_CONTEXT_TOO in top:
             context[_IN_CONTEXT_TOO] = top[_IN_CONTEXT_TOO]

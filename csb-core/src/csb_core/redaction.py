@@ -68,7 +68,7 @@ def redact(text: str) -> str:
         text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
     if "PRIVATE KEY" in text:
         text = _PEM.sub(MASK, text)
-    if any(mark in text for mark in (":", "=", "',", '",')):
+    if ":" in text or "=" in text or "'," in text or '",' in text:
         text = _NAMED.sub(_mask_value, text)
     if " " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
@@ -94,11 +94,11 @@ def redact_value(value: Any) -> Any:
 
 def redact_field(name: str, value: Any) -> Any:
     """Return `value` as it may be shown under `name`."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if _is_secret(name):
         return MASK
-    return redact_value(value)
+    return redact(value) if type(value) is str else redact_value(value)
 
 
 @lru_cache(maxsize=1024)
