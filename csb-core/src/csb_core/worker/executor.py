@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +15,11 @@ from typing import Final
 from csb_core import leases, log, metrics
 from csb_core.db import Pool, connection
 from csb_core.errors import ConfigurationError, LeaseLost, StoreUnavailable
+from csb_core.leases import End
 from csb_core.models import Failed, Json, Lease, Outcome, Retry, Unfinished
 from csb_core.worker.action import Action
 from csb_core.worker.hand import Holding
+from csb_core.worker.settle import settle
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +55,11 @@ class HeldAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """An attempt that ended, on its way to the record."""
+    """An attempt that ended, on its way to the record: what it came to, and what becomes of it."""
 
     holding: Holding
     outcome: Outcome
+    end: End
 
 
 class Executor:
@@ -100,9 +104,13 @@ class Executor:
     def _run(self) -> None:
         while True:
             holding = self._work.get()
-            self._done(Finished(holding=holding, outcome=self.execute(holding)))
+            finished = self.execute(holding)
+            holding.due = (
+                math.inf
+            )  # it did return: how long its record takes is no fault of its own
+            self._done(finished)
 
-    def execute(self, holding: Holding) -> Outcome:
+    def execute(self, holding: Holding) -> Finished:
         """Run the lease's action; never raises, so that there is always something to record."""
         lease = holding.lease
         log.start(
@@ -113,34 +121,42 @@ class Executor:
         )
         action = self._actions.get(lease.action)
         if action is None:
-            return Failed(
-                error_class="UNSUPPORTED",
-                code="unknown_action",
-                message=f"no {lease.cloud_provider} worker here knows {lease.action!r}",
+            return _finished(
+                holding,
+                Failed(
+                    error_class="UNSUPPORTED",
+                    code="unknown_action",
+                    message=f"no {lease.cloud_provider} worker here knows {lease.action!r}",
+                ),
             )
         began = time.monotonic()
-        outcome = self._attempt(action, holding)
+        finished = self._attempt(action, holding)
         metrics.EXECUTE_SECONDS.labels(lease.cloud_provider, lease.action).observe(
             time.monotonic() - began
         )
-        return outcome
+        return finished
 
-    def _attempt(self, action: Action, holding: Holding) -> Outcome:
+    def _attempt(self, action: Action, holding: Holding) -> Finished:
+        attempt = HeldAttempt(holding=holding, pool=self._pool, ttl=self._ttl)
         try:
-            return action(
-                holding.lease, HeldAttempt(holding=holding, pool=self._pool, ttl=self._ttl)
-            )
+            # Settled in here: what a foreign action returns may be no outcome at all.
+            return _finished(holding, action(holding.lease, attempt))
         except LeaseLost as exc:
             # If it really is lost the record is refused, and that is what the audit shows.
-            return Retry(error_class="LEASE_LOST", code=exc.code, message=str(exc))
+            outcome: Outcome = Retry(error_class="LEASE_LOST", code=exc.code, message=str(exc))
         except StoreUnavailable as exc:
-            return Retry(error_class="PLATFORM", code=exc.code, message=str(exc))
+            outcome = Retry(error_class="PLATFORM", code=exc.code, message=str(exc))
         except ConfigurationError as exc:
             self._misconfigured(str(exc))
-            return Unfinished(checkpoint=None, after=CONFIGURATION_WAIT)
-        except Exception:
+            outcome = Unfinished(checkpoint=None, after=CONFIGURATION_WAIT)
+        except BaseException:
             # A bug: tried again, since a deploy may mend it. Its text stays out of tenants' sight.
             logger.exception("action.crashed", extra={"action": holding.lease.action})
-            return Retry(
+            outcome = Retry(
                 error_class="INTERNAL", code="action_crashed", message="the action crashed"
             )
+        return _finished(holding, outcome)
+
+
+def _finished(holding: Holding, outcome: Outcome) -> Finished:
+    return Finished(holding=holding, outcome=outcome, end=settle(holding.lease, outcome))

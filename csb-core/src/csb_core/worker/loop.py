@@ -18,13 +18,13 @@ from csb_core.cache import StatusCache
 from csb_core.db import Pool, connection
 from csb_core.errors import CacheUnavailable, QueueUnavailable, StoreRejected, StoreUnavailable
 from csb_core.leases import Candidate, End, Recorded
+from csb_core.models import Lease
 from csb_core.queue import Queue
 from csb_core.worker import messages, recorder
 from csb_core.worker.executor import Executor, Finished
 from csb_core.worker.hand import Hand, Holding
 from csb_core.worker.intake import Popped
 from csb_core.worker.messages import Desk, Ringing
-from csb_core.worker.settle import settle
 from csb_core.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ Event = Popped | Finished
 
 #: How long a turn waits for something to happen before it looks around.
 TURN: Final = timedelta(milliseconds=500)
+#: Moves that wait for a Redis which does not take them.
+MOST_UNFORGOTTEN: Final = 50_000
 #: Why no slot may be taken while a request that loses its workers is executed alone.
 ALONE: Final = "alone"
 
@@ -110,16 +112,19 @@ class Loop:
         """
         ringing, unreadable = messages.read(popped)
         self.slots.give(len(popped) - len(ringing))
+        self.desk.refuse(unreadable)
         try:
             self.record(finished)
-            claimed = self._claim(ringing) if ringing else set()
+            if self.stop.is_set():
+                self._hand_back(ringing)
+                return
+            claimed = self._claim(ringing) if ringing else {}
         except (StoreUnavailable, StoreRejected):
             self._hand_back(ringing)
             raise
 
-        unclaimed = [r for r in ringing if r.correlation_id not in claimed]
+        unclaimed = messages.unserved(ringing, claimed)
         self.slots.give(len(unclaimed))
-        self.desk.refuse(unreadable)
         if unclaimed:
             self.lonely.extend(self.desk.explain(unclaimed))
         if self.lonely:
@@ -134,11 +139,12 @@ class Loop:
             self.lonely.clear()  # the rescuer of whoever stays will ring for them
             return
         # From here on a loss is this request's own doing: nothing else is held.
-        ringing = self.lonely.popleft()
-        if not self._claim([ringing], alone=True) and not self.lonely:
+        claimed = self._claim([self.lonely[0]], alone=True)
+        self.lonely.popleft()
+        if not claimed and not self.lonely:
             self.slots.open(ALONE)
 
-    def _claim(self, ringing: list[Ringing], *, alone: bool = False) -> set[UUID]:
+    def _claim(self, ringing: list[Ringing], *, alone: bool = False) -> dict[UUID, Lease]:
         began = time.monotonic()
         with connection(self.pool) as conn:
             claimed = leases.claim(
@@ -163,11 +169,11 @@ class Loop:
             )
             self.hand.add(holding)
             self.executor.submit(holding)
-        return {lease.correlation_id for lease in claimed}
+        return {lease.correlation_id: lease for lease in claimed}
 
     def record(self, finished: list[Finished]) -> None:
         """Write what has ended, in one statement; what was not written stays for the next turn."""
-        self.unrecorded += [(f.holding, settle(f.holding.lease, f.outcome)) for f in finished]
+        self.unrecorded += [(f.holding, f.end) for f in finished]
         for done in finished:
             recorder.count(done, self.queue.provider)
         if not self.unrecorded:
@@ -208,6 +214,8 @@ class Loop:
         except CacheUnavailable as exc:
             metrics.INVALIDATION_FAILURES.labels(self.queue.provider).inc()
             logger.warning("cache.unavailable", extra={"reason": str(exc)})
+            for oldest in list(self.unforgotten)[:-MOST_UNFORGOTTEN]:
+                del self.unforgotten[oldest]  # what was cached of it has expired by itself
             return
         self.unforgotten.clear()
 

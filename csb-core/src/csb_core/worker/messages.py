@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, assert_never
@@ -40,24 +41,47 @@ class Ringing:
     digest: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A message that no honest API wrote, and what is kept of it."""
+
+    event: SecurityEvent
+    detail: Json
+    correlation_id: UUID | None = None
+
+
 def read(popped: Sequence[bytes]) -> tuple[list[Ringing], list[tuple[bytes, str]]]:
-    """Take messages apart: those that can be read, once per request, and the others with why."""
-    ringing: dict[UUID, Ringing] = {}
+    """Take messages apart: those that can be read, each once, and the others with why.
+
+    Two that name one request and differ are both kept: one of them is forged.
+    """
+    ringing: dict[tuple[UUID, str], Ringing] = {}
     unreadable: list[tuple[bytes, str]] = []
     for raw in popped:
         try:
             message = decode(raw)
-            ringing.setdefault(
-                message.correlation_id,
-                Ringing(
-                    raw=raw,
-                    correlation_id=message.correlation_id,
-                    digest=digest_of(message.payload),
-                ),
-            )
+            digest = digest_of(message.payload)
         except (MessageUnreadable, ValueError, TypeError, RecursionError) as exc:
             unreadable.append((raw, str(exc)))
+            continue
+        ringing.setdefault(
+            (message.correlation_id, digest),
+            Ringing(raw=raw, correlation_id=message.correlation_id, digest=digest),
+        )
     return list(ringing.values()), unreadable
+
+
+def unserved(ringing: Sequence[Ringing], claimed: Mapping[UUID, Lease]) -> list[Ringing]:
+    """The messages that gave no lease, a forged twin of one that did as well."""
+    if len(claimed) == len(ringing):
+        return []
+    named = Counter(r.correlation_id for r in ringing)
+    return [
+        r
+        for r in ringing
+        if (lease := claimed.get(r.correlation_id)) is None
+        or (named[r.correlation_id] > 1 and digest_of(lease.payload) != r.digest)
+    ]
 
 
 def compose(lease: Lease, *, at: datetime) -> bytes:
@@ -82,11 +106,13 @@ class Desk:
     worker: str
 
     def refuse(self, unreadable: Sequence[tuple[bytes, str]]) -> None:
-        """Report what is no message of ours."""
-        for raw, reason in unreadable:
-            self._report(
-                "message_unreadable", None, {"reason": reason, "bytes": len(raw)}, reason=reason
-            )
+        """Report what is no message of ours; never raises."""
+        self._report(
+            [
+                Refused(event="message_unreadable", detail={"reason": reason, "bytes": len(raw)})
+                for raw, reason in unreadable
+            ]
+        )
 
     def explain(self, unclaimed: Sequence[Ringing]) -> list[Ringing]:
         """Say why these gave no lease; returns those that must be claimed alone.
@@ -96,17 +122,25 @@ class Desk:
         with connection(self.pool) as conn:
             known = leases.standing(conn, (r.correlation_id for r in unclaimed))
         lonely: list[Ringing] = []
+        refused: list[Refused] = []
         for ringing in unclaimed:
             match self._why(ringing, known.get(ringing.correlation_id)):
                 case "lonely":
                     lonely.append(ringing)
                 case "message_unknown" | "message_forged" as event:
-                    self._report(event, ringing.correlation_id, {"digest": ringing.digest})
+                    refused.append(
+                        Refused(
+                            event=event,
+                            correlation_id=ringing.correlation_id,
+                            detail={"digest": ringing.digest},
+                        )
+                    )
                 case "settled":
                     # Rung twice, ended, or not due yet: the row says that there is nothing to do.
                     metrics.DROPPED.labels(self.provider, "settled").inc()
                 case never:
                     assert_never(never)
+        self._report(refused)
         return lonely
 
     @staticmethod
@@ -118,19 +152,22 @@ class Desk:
         waits = row.status is Status.PENDING and row.due
         return "lonely" if waits and row.losses >= LOSSES_BEFORE_ALONE else "settled"
 
-    def _report(
-        self, event: SecurityEvent, correlation_id: UUID | None, detail: Json, **extra: str
-    ) -> None:
-        metrics.DROPPED.labels(self.provider, event.removeprefix("message_")).inc()
-        metrics.SECURITY_EVENTS.labels(event).inc()
-        logger.warning(
-            LOG_EVENTS[event],
-            extra={"correlation_id": str(correlation_id) if correlation_id else None, **extra},
-        )
+    def _report(self, refused: Sequence[Refused]) -> None:
+        """Count, log and record, in one commit: a flood of them must not hold the line up."""
+        if not refused:
+            return
+        for one in refused:
+            metrics.DROPPED.labels(self.provider, one.event.removeprefix("message_")).inc()
+            metrics.SECURITY_EVENTS.labels(one.event).inc()
+            named = {"correlation_id": str(one.correlation_id)} if one.correlation_id else {}
+            logger.warning(LOG_EVENTS[one.event], extra={**named, **one.detail})
         try:
-            with connection(self.pool) as conn:
-                rescues.report_security_event(
-                    conn, event, correlation_id, worker=self.worker, detail=detail
-                )
+            with connection(self.pool) as conn, conn.transaction():
+                for one in refused:
+                    rescues.report_security_event(
+                        conn, one.event, one.correlation_id, worker=self.worker, detail=one.detail
+                    )
         except (StoreUnavailable, StoreRejected) as exc:
-            logger.warning("security.event_unrecorded", extra={"reason": str(exc)})
+            logger.warning(
+                "security.events_unrecorded", extra={"reason": str(exc), "count": len(refused)}
+            )

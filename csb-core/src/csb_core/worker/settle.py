@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import timedelta
 from typing import Final, assert_never
@@ -12,18 +13,27 @@ from csb_core.leases import End
 from csb_core.models import Failed, Json, Lease, Outcome, Retry, Succeeded, Unfinished
 from csb_core.states import Status
 
+#: No wait for another attempt is longer, whatever the other side asks for.
+LONGEST_WAIT: Final = timedelta(days=7)
 BASE: Final = timedelta(seconds=1)
 CAP: Final = timedelta(seconds=60)
 #: A caller reads this text: it is no place for a page of somebody's HTML.
 LONGEST_MESSAGE: Final = 1000
+#: Characters of a reference: an index holds it.
+LONGEST_REF: Final = 500
+#: Bytes of JSON that one end may bring.
+LARGEST: Final = 2_097_152
 
 
 def settle(lease: Lease, outcome: Outcome) -> End:
-    """What is to be recorded for this outcome."""
+    """What is to be recorded for this outcome; what PostgreSQL would not take becomes FAILED."""
+    end = _settled(lease, outcome)
+    return end if storable(end) else _failed(lease, UNSTORABLE)
+
+
+def _settled(lease: Lease, outcome: Outcome) -> End:
     match outcome:
         case Succeeded():
-            if not storable(outcome.result):
-                return _failed(lease, UNSTORABLE)
             return End(
                 correlation_id=lease.correlation_id,
                 token=lease.token,
@@ -50,7 +60,7 @@ def settle(lease: Lease, outcome: Outcome) -> End:
                 result=None,
                 changed=None,
                 error=None,
-                wait=max(outcome.after, timedelta(milliseconds=1)),
+                wait=min(max(outcome.after, timedelta(milliseconds=1)), LONGEST_WAIT),
                 counts_as_retry=False,
                 checkpoint=outcome.checkpoint,
                 refs=outcome.refs,
@@ -82,7 +92,7 @@ def _given_back(lease: Lease, outcome: Retry) -> End:
         result=None,
         changed=None,
         error=error_document(outcome, retryable=True),
-        wait=max(backoff(lease.retries), outcome.after or timedelta()),
+        wait=min(max(backoff(lease.retries), outcome.after or timedelta()), LONGEST_WAIT),
         counts_as_retry=True,
         checkpoint=None,
         refs=outcome.refs,
@@ -119,12 +129,34 @@ def error_document(outcome: Failed | Retry, *, retryable: bool) -> Json:
     }
 
 
-def storable(result: Json) -> bool:
-    """Whether jsonb takes it: a JSON object without NUL characters and lone surrogates."""
-    try:
-        return b"\\u0000" not in orjson.dumps(result)
-    except (TypeError, orjson.JSONEncodeError):
+def storable(end: End) -> bool:
+    """Whether PostgreSQL takes it: objects of a sane size without NUL, NaN or lone surrogates."""
+    values = (end.result, end.checkpoint, end.error)
+    refs = [text for ref in end.refs for text in (ref.type, ref.value, ref.service, ref.operation)]
+    if not all(value is None or isinstance(value, dict) for value in values):
         return False
+    if not all(isinstance(text, str) and len(text) <= LONGEST_REF for text in refs):
+        return False
+    try:
+        text = orjson.dumps([values, refs])
+    except TypeError:  # also orjson.JSONEncodeError
+        return False
+    suspicious = b"\\u0000" in text or b"null" in text  # orjson writes NaN as null
+    return len(text) <= LARGEST and not (suspicious and _has_flaw([values, refs]))
+
+
+def _has_flaw(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(_has_flaw(name) or _has_flaw(item) for name, item in value.items())
+        case list() | tuple():
+            return any(_has_flaw(item) for item in value)
+        case _:
+            return False
 
 
 UNSTORABLE: Final = Failed(
