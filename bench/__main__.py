@@ -47,10 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BenchFailed, subprocess.TimeoutExpired) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
-    whole = not (chosen.quick or chosen.only or chosen.rounds or chosen.history is not None)
-    _write(report, run, python=run.parent / "bench-venv" / "bin" / "python", publish=whole)
+    failures = report.results.failures
+    partial = chosen.quick or chosen.only or chosen.rounds or chosen.history is not None
+    publish = not partial and not failures
+    _write(report, run, python=run.parent / "bench-venv" / "bin" / "python", publish=publish)
+    for failure in failures:
+        print(f"bench: failed in {failure}", file=sys.stderr)
     unmet = [floor for floor in judge(report.results) if floor.met is False and not floor.is_aim]
-    return 1 if unmet and chosen.strict else 0
+    return 1 if failures or (unmet and chosen.strict) else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -49,7 +49,8 @@ def program(
     log.parent.mkdir(exist_ok=True)
     log.write_bytes(b"")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("CSB_", "AWS_"))}
-    marked = {processes.MARKER: os.environ[processes.MARKER], "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    marked = {processes.MARKER: os.environ[processes.MARKER], "PYTHONPATH": path}
     pid = processes.spawn(argv, log=log, env=inherited | marked | dict(env))
     started = Program(pid=pid, log=log, port=port)
     try:

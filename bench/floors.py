@@ -63,7 +63,7 @@ def _floors(results: Results) -> Iterator[Floor]:
 def ageing(results: Results, name: str) -> float | None:
     """How much worse a figure is with a long history: 0.1 is a tenth; by pairs of one round."""
     young, old = results.figures.get(name), results.figures.get(OLD + name)
-    if not young or not old:
+    if not young or not old or len(young) != len(old):
         return None
     pairs = zip(young, old, strict=True)
     if AGEING[name] == "more":

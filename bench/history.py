@@ -23,7 +23,8 @@ _REQUESTS: Final = """
     SELECT uuidv7(made - now()), tenant_id, 'SUCCESS', 3, 'aws', 'attach_policy', '111122223333',
            'user', %(principal)s, %(payload)s::json, sha, 'history-' || n, 'historykey00',
            'aws:host:1:abcdef01', 'req-' || n,
-           '00-' || left(sha, 32) || '-' || left(sha, 16) || '-01', 1, 1, 'aws:host:1:abcdef01', made, made, '{"attached": true}', false,
+           '00-' || left(sha, 32) || '-' || left(sha, 16) || '-01',
+           1, 1, 'aws:host:1:abcdef01', made, made, '{"attached": true}', false,
            made, made + interval '6 ms', made + interval '4 ms', made + interval '6 ms'
       FROM (SELECT n,
                    now() - make_interval(secs => (%(of)s - n) * 0.5 + 60) AS made,

@@ -74,6 +74,7 @@ class Report:
                 unit: {component: _summed(values) for component, values in spent.items()}
                 for unit, spent in self.results.cpu.items()
             },
+            "failures": self.results.failures,
             "floors": [asdict(floor) for floor in judge(self.results)],
         }
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Final
 
 from bench import ours
+from bench.failure import BenchFailed
 from bench.recovery import recovery
 from bench.scene import Measure, Reading, stage
 from bench.servers import Platform
@@ -17,6 +18,7 @@ from bench.yardsticks import bare, celery
 from bench.yardsticks.huey import huey
 from bench.yardsticks.pgqueuer import pgqueuer
 from bench.yardsticks.side import Side
+from csb_core.errors import BridgeError
 
 #: Stands before the names of what was measured with a long history in the tables.
 OLD: Final = "history: "
@@ -69,6 +71,8 @@ class Results:
     cpu: defaultdict[str, defaultdict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
+    #: Measurements that gave no figure, with why: the others are kept, the run has failed.
+    failures: list[str] = field(default_factory=list)
 
     def add(self, reading: Reading, prefix: str = "") -> None:
         """Take a round's reading in."""
@@ -100,7 +104,12 @@ class Plan:
         for number in range(1, rounds + 1):
             for name, prefix, take in self._steps(number):
                 began = time.monotonic()
-                reading = take()
+                try:
+                    reading = take()
+                except (BenchFailed, BridgeError) as exc:
+                    results.failures.append(f"round {number}, {prefix}{name}: {exc}")
+                    print(f"{number}/{rounds} {prefix}{name} FAILED: {exc}", flush=True)
+                    continue
                 results.add(reading, prefix)
                 told = ", ".join(f"{k} {v:,.2f}" for k, v in reading.figures.items())
                 seconds = time.monotonic() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -77,7 +78,7 @@ def pgbench(side: Side) -> Reading:
     """Bare transactions: a row with its audit row, and a claim with its end."""
     folder = side.servers.run / "pgbench"
     folder.mkdir(exist_ok=True)
-    payload = str(body()).replace("'", '"')
+    payload = re.sub(r":(?=[\w:])", "_", json.dumps(body()))  # pgbench takes :name for a variable
     insert, finish = folder / "insert.sql", folder / "finish.sql"
     insert.write_text(_on_one_line(_INSERT.replace("{payload}", payload)))
     finish.write_text(_CLAIM_AND_FINISH)

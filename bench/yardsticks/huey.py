@@ -17,7 +17,7 @@ _LIST = "huey.redis.bench"
 def huey(side: Side) -> Reading:
     """Jobs enqueued a second by two processes without HTTP, and jobs drained a second by two."""
     each = side.sizes.huey // PROCESSES
-    callers = [side.spawn("huey_jobs", str(each), job=job()) for _ in range(PROCESSES)]
+    callers = [side.spawn("huey_fill", str(each), job=job()) for _ in range(PROCESSES)]
     spans = [json.loads(told(caller)) for caller in callers]
     enqueued = each * PROCESSES / (max(s[1] for s in spans) - min(s[0] for s in spans))
 
