@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import orjson
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from csb_core.claimed import lease_of
 from csb_core.db import Connection
 from csb_core.errors import LeaseLost
-from csb_core.models import Json, Lease, Ref, Target
+from csb_core.models import Json, Lease, Ref
 from csb_core.states import Status
 
 #: After so many lost workers a request is claimed alone.
@@ -135,41 +136,7 @@ def claim(
                 "losses_before_alone": LOSSES_BEFORE_ALONE,
             },
         )
-        return [_lease(row) for row in cur.fetchall()]
-
-
-def _lease(row: dict[str, Any]) -> Lease:
-    payload: Json = row["payload"]
-    return Lease(
-        correlation_id=row["correlation_id"],
-        tenant_id=row["tenant_id"],
-        version=row["version"],
-        cloud_provider=row["cloud_provider"],
-        action=row["action"],
-        account_id=row["account_id"],
-        principal=payload.get("principal"),
-        parameters=payload.get("parameters", {}),
-        dry_run=payload.get("dry_run", False),
-        payload=payload,
-        attempt=row["attempt"],
-        retries=row["retries"],
-        max_attempts=row["max_attempts"],
-        token=row["lease_token"],
-        traceparent=row["traceparent"],
-        requested_by=row["requested_by"],
-        request_id=row["request_id"],
-        checkpoint=row["checkpoint"],
-        target=_target(row["account_id"], row["target"]) if row["target"] else None,
-    )
-
-
-def _target(account_id: str, fields: Json) -> Target:
-    return Target(
-        account_id=account_id,
-        role_arn=fields["role_arn"],
-        external_id=fields["external_id"],
-        registered_at=datetime.fromisoformat(fields["registered_at"]),
-    )
+        return [lease_of(row) for row in cur.fetchall()]
 
 
 def extend(
