@@ -8,6 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
 	--no-emit-package worker-service-aws
 TYPED := csb-core/src api-service/src worker-service-aws/src db/migrate.py docs/generate.py
+GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests
 
 .DEFAULT_GOAL := help
@@ -66,13 +67,14 @@ system-packages: ## install what wheels cannot bring: pgbouncer, for the slow te
 		echo 'as root: apt-get install --no-install-recommends pgbouncer'; exit 1; \
 	fi
 
-check: setup docs-fresh ## format, lint, types, import contracts, pages, locks
+check: setup docs-fresh ## format, lint, types, import contracts, guards of the house, locks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
 	@for tests in $(TYPED_TESTS); do $(BIN)/mypy $$tests || exit 1; done
 	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q $(GUARDS)
 	@if grep -n '://' requirements*.txt */requirements.txt; then echo 'a lock names no address'; exit 1; fi
 
 fmt: setup ## format and mend what can be mended
