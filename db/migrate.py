@@ -17,7 +17,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,11 @@ from psycopg import sql
 
 HERE = Path(__file__).resolve().parent
 MIGRATIONS = HERE / "migrations"
-FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+FILE_NAME = re.compile(r"(\d{4})_[a-z0-9][a-z0-9_]*\.sql")
+OWN_TRANSACTION = re.compile(
+    r"^[ \t]*(BEGIN|START|COMMIT|ROLLBACK)([ \t]+(TRANSACTION|WORK))?[ \t]*;",
+    re.IGNORECASE | re.MULTILINE,
+)
 LOCK = "csb_app.migrations"
 
 #: Login roles beside the workers': name -> what is granted, and how long a statement may take.
@@ -52,13 +56,15 @@ class Migration:
 
 
 def load(folder: Path = MIGRATIONS) -> list[Migration]:
-    """Read the migrations in order; raises MigrationError for a bad name or a doubled number."""
+    """Read the migrations in order; raises MigrationError for one that cannot be applied safely."""
     found: dict[int, Migration] = {}
     for path in sorted(folder.glob("*.sql")):
         matched = FILE_NAME.fullmatch(path.name)
         if matched is None:
             raise MigrationError(f"{path.name}: a migration is named 0001_what_it_does.sql")
         version, text = int(matched[1]), path.read_text(encoding="utf-8")
+        if OWN_TRANSACTION.search(text):
+            raise MigrationError(f"{path.name}: it runs in the runner's transaction, not its own")
         if version in found:
             raise MigrationError(f"{path.name}: number {version} is taken by {found[version].name}")
         checksum = hashlib.sha256(text.encode()).hexdigest()
@@ -102,6 +108,7 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
                 sql.SQL("ALTER ROLE {} SET plan_cache_mode = force_generic_plan").format(login)
             )
         _make_schema(conn)
+        _require_plain(conn, logins)
 
 
 def _make_login(
@@ -129,6 +136,17 @@ def _make_schema(conn: psycopg.Connection) -> None:
     )
     conn.execute("CREATE SCHEMA IF NOT EXISTS csb_app AUTHORIZATION csb_owner")
     conn.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+def _require_plain(conn: psycopg.Connection, logins: Iterable[str]) -> None:
+    """Raise MigrationError for a role that was there before us and that no policy binds."""
+    above = conn.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls)",
+        (["csb_owner", "csb_worker", *logins],),
+    ).fetchall()
+    if above:
+        names = ", ".join(row[0] for row in above)
+        raise MigrationError(f"{names}: a superuser or BYPASSRLS; make it NOSUPERUSER NOBYPASSRLS")
 
 
 def applied(conn: psycopg.Connection) -> dict[int, tuple[str, str]]:
