@@ -22,6 +22,7 @@ from csb_core.cache import StatusCache
 from csb_core.config import ApiSettings, load
 from csb_core.local import redis as embedded_redis
 from csb_core.local.redis import RedisServer
+from csb_core.models import Ref
 from csb_core.states import Status
 from csb_core.testing import (
     Database,
@@ -160,9 +161,7 @@ def _end(correlation_id: UUID, token: int, status: Any) -> leases.End:
         wait=None,
         counts_as_retry=False,
         checkpoint=None,
-        refs=(
-            leases.Ref(type="request_id", value="r-1", service="iam", operation="AttachUserPolicy"),
-        ),
+        refs=(Ref(type="request_id", value="r-1", service="iam", operation="AttachUserPolicy"),),
     )
 
 
@@ -182,11 +181,11 @@ def postgres_away(database: Database) -> Callable[[], AbstractContextManager[Non
     def away() -> Iterator[None]:
         base, _, name = database.superuser.rpartition("/")
         with psycopg.connect(f"{base}/postgres", autocommit=True) as conn:
-            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")  # type: ignore[arg-type]
+            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
             conn.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
             yield
-            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")  # type: ignore[arg-type]
+            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
 
     return away

@@ -179,4 +179,3 @@ def test_every_fault_is_told_at_once(client: FlaskClient) -> None:
     assert errors["/action"]["hint"] == "did you mean 'attach_policy'?"
     assert errors["/dry_runn"]["hint"] == "did you mean 'dry_run'?"
     assert "12 digits" in errors["/account_id"]["message"]
-

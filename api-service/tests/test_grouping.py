@@ -36,7 +36,9 @@ class Slow:
         return [item * 10 for item in items]
 
 
-def grouping(work: Slow, *, patience: float = 5, abreast: int = 2, most: int = 8) -> Grouping[int, int]:
+def grouping(
+    work: Slow, *, patience: float = 5, abreast: int = 2, most: int = 8
+) -> Grouping[int, int]:
     return Grouping(work, most=most, abreast=abreast, patience=timedelta(seconds=patience))
 
 
@@ -96,7 +98,7 @@ def test_impatient_callers_learn_how_far_it_came() -> None:
         time.sleep(0.15)
         second, third = pool.submit(asked.ask, [2]), pool.submit(asked.ask, [3])
         time.sleep(0.01)
-        outcomes = []
+        outcomes: list[object] = []
         for future in (second, third):
             try:
                 outcomes.append(future.result())

@@ -94,8 +94,7 @@ def pair(redis_url: str, clock: Clock) -> Iterator[tuple[SharedCounters, SharedC
     """The counters of two processes over one Redis."""
     with redis.Redis.from_url(redis_url) as store:
         made = [
-            SharedCounters("", redis_client=store, circuit=Circuit(), clock=clock)
-            for _ in range(2)
+            SharedCounters("", redis_client=store, circuit=Circuit(), clock=clock) for _ in range(2)
         ]
         yield made[0], made[1]
 

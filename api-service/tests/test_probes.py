@@ -64,7 +64,7 @@ def test_what_is_not_there_is_a_problem(app: Flask, path: str, method: str, stat
 def test_crash_is_a_problem_that_tells_nothing(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*args: object) -> None:
+    def crash(*_: object) -> None:
         raise RuntimeError("secret: SELECT * FROM csb_app.csb_requests at db.internal")
 
     monkeypatch.setattr(requests, "get", crash)
@@ -77,7 +77,9 @@ def test_crash_is_a_problem_that_tells_nothing(
 
 def test_request_id_is_taken_when_it_is_fit(app: Flask) -> None:
     client = app.test_client()
-    assert client.get("/health", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+    assert (
+        client.get("/health", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+    )
     for unfit in ("", "x" * 129, "two words", "tab\there", "é"):
         made = client.get("/health", headers={"X-Request-ID": unfit}).headers["X-Request-ID"]
         assert re.fullmatch("[0-9a-f-]{36}", made)
@@ -95,7 +97,7 @@ def test_request_id_is_taken_when_it_is_fit(app: Flask) -> None:
     ],
 )
 def test_trace_is_continued_when_it_is_fit(
-    client: FlaskClient, redis_url: str, given: str, continued: bool
+    client: FlaskClient, redis_url: str, *, given: str, continued: bool
 ) -> None:
     client.post(URL, json=make_payload(), headers={"traceparent": given})
     with redis.Redis.from_url(redis_url) as store:
@@ -113,7 +115,7 @@ def test_answers_carry_their_guards(client: FlaskClient) -> None:
         assert answered.headers["Cache-Control"] == "no-store"
 
 
-def test_metrics_have_a_listener_of_their_own(app: Flask, client: FlaskClient) -> None:
+def test_metrics_have_a_listener_of_their_own(client: FlaskClient) -> None:
     client.post(URL, json=make_payload())
     port = {"SERVER_PORT": "9090"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -149,7 +149,7 @@ def test_wait_gives_up_in_time(client: FlaskClient, url: str) -> None:
 
 
 def test_full_house_is_answered_at_once(
-    make_app: Callable[..., Any], tenant: Any, client: FlaskClient, url: str
+    make_app: Callable[..., Any], tenant: Any, url: str
 ) -> None:
     crowded = make_app(max_waiters=0).test_client()
     began = time.monotonic()
@@ -173,11 +173,13 @@ def test_unknown_parameters_are_refused(client: FlaskClient, url: str) -> None:
 @pytest.fixture
 def fragile(
     make_app: Callable[..., Any], settings: Any, fragile_redis: RedisServer, tenant: Any
-) -> Iterator[FlaskClient]:
+) -> FlaskClient:
     """A client of an API whose Redis may be stopped."""
-    client = make_app(redis_url=type(settings.redis_url)(fragile_redis.url)).test_client()
+    client: FlaskClient = make_app(
+        redis_url=type(settings.redis_url)(fragile_redis.url)
+    ).test_client()
     client.environ_base["HTTP_X_AUTH_TOKEN"] = tenant.token
-    yield client
+    return client
 
 
 def test_wait_looks_by_itself_when_redis_is_gone(
@@ -196,9 +198,7 @@ def test_wait_looks_by_itself_when_redis_is_gone(
     assert shown.get_json()["status"] == "SUCCESS"
     assert time.monotonic() - began < 6
 
-    embedded_redis.start(
-        fragile_redis.directory, port=fragile_redis.port, appendonly=False
-    )
+    embedded_redis.start(fragile_redis.directory, port=fragile_redis.port, appendonly=False)
     time.sleep(1.2)  # the circuit closes
     assert fragile.get(url).headers["X-Cache"] == "miss"
     assert fragile.get(url).headers["X-Cache"] == "hit"
@@ -210,7 +210,7 @@ def test_cached_value_of_another_tenant_is_never_shown(
     client.get(url)
     name = keys.status(url.rpartition("/")[2])
     with redis.Redis.from_url(redis_url) as store:
-        forged = store.get(name).replace(b'{"tenant_id":"', b'{"tenant_id":"x', 1)  # type: ignore[union-attr]
+        forged = store.get(name).replace(b'{"tenant_id":"', b'{"tenant_id":"x', 1)
         store.set(name, forged)
 
     assert client.get(url).headers["X-Cache"] == "miss"

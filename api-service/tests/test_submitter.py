@@ -28,9 +28,7 @@ from csb_core.testing import Database, make_draft, make_tenant
 @pytest.fixture
 def pool(database: Database) -> Iterator[Pool]:
     """A pool of the API's role."""
-    pool = db.open_pool(
-        database.api, name="test", least=2, most=4, timeout=timedelta(seconds=1)
-    )
+    pool = db.open_pool(database.api, name="test", least=2, most=4, timeout=timedelta(seconds=1))
     yield pool
     pool.close()
 
@@ -51,16 +49,18 @@ def test_drafts_of_many_tenants_share_a_commit(submitter: Submitter, database: D
     assert all(isinstance(answer, Accepted) for answer in answers)
     with psycopg.connect(database.superuser) as conn:
         rows = conn.execute(
-            "SELECT tenant_id, count(*), count(DISTINCT xmin::text) FROM csb_app.csb_requests GROUP BY 1"
+            "SELECT tenant_id, count(*) FROM csb_app.csb_requests GROUP BY 1"
         ).fetchall()
         transactions = conn.execute(
             "SELECT count(DISTINCT xmin::text) FROM csb_app.csb_requests"
         ).fetchone()
-    assert {(row[0], row[1]) for row in rows} == {(tenant, 5) for tenant in tenants}
+    assert set(rows) == {(tenant, 5) for tenant in tenants}
     assert transactions == (1,)
 
 
-def test_one_bad_draft_fails_alone(submitter: Submitter, database: Database, redis_url: str) -> None:
+def test_one_bad_draft_fails_alone(
+    submitter: Submitter, database: Database, redis_url: str
+) -> None:
     tenant = make_tenant(database.admin)
     good, bad = make_draft(tenant), make_draft(tenant)
     bad = replace(bad, client_request_id="x" * 500)  # more than the column takes
@@ -84,9 +84,10 @@ def test_fifty_identical_posts_are_one_request(submitter: Submitter, database: D
         answers = [a for [a] in pool.map(lambda draft: submitter.submit([draft]), drafts)]
 
     assert len({a.correlation_id for a in answers if isinstance(a, Accepted)}) == 1
-    assert sorted(a.outcome for a in answers if isinstance(a, Accepted)) == ["created"] + [
-        "exists"
-    ] * 49
+    assert (
+        sorted(a.outcome for a in answers if isinstance(a, Accepted))
+        == ["created"] + ["exists"] * 49
+    )
 
 
 @pytest.mark.parametrize("key", [None, "INC-1"])
@@ -99,7 +100,7 @@ def test_lost_acknowledgement_is_found_out(
 ) -> None:
     """The commit happens, and the connection is lost before its answer comes."""
     drafts = [make_draft(make_tenant(database.admin), client_request_id=key) for _ in range(2)]
-    insert, lost = requests.insert, []
+    insert, lost = requests.insert, list[Any]()
 
     def lose_the_answer(conn: Any, drafts: Any) -> Any:
         answers = insert(conn, drafts)
@@ -123,7 +124,7 @@ def test_commit_that_never_happened_is_made(
     submitter: Submitter, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = make_draft(make_tenant(database.admin))
-    insert, lost = requests.insert, []
+    insert, lost = requests.insert, list[Any]()
 
     def fail_once(conn: Any, drafts: Any) -> Any:
         if not lost:

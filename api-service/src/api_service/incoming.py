@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api_service.call import Call
 from api_service.errors import BadRequest, KeysDiffer, UnsupportedMediaType
@@ -28,8 +29,11 @@ def read_json(most_bytes: int) -> Any:
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send the body as application/json")
-    request.max_content_length = most_bytes
-    return body.parse(request.get_data(cache=False))
+    request.max_content_length = most_bytes + 1  # a chunked body is cut there, not refused
+    data = request.get_data(cache=False)
+    if len(data) > most_bytes:
+        raise RequestEntityTooLarge
+    return body.parse(data)
 
 
 def idempotency_key() -> str | None:

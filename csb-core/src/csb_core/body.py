@@ -10,9 +10,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
-from csb_core.faults import Fault, Invalid, Malformed, TooDeep, pointer
+from csb_core.faults import MOST_FAULTS, Fault, Invalid, Malformed, TooDeep, pointer
 
 DEEPEST: Final = 64
 
@@ -106,7 +107,7 @@ def _decoder(flaws: list[_Flaw]) -> json.JSONDecoder:
 def _require_storable(value: Any) -> None:
     faults = [
         Fault(pointer=pointer(path).encode("utf-8", "backslashreplace").decode(), message=reason)
-        for path, reason in _unstorable(value, ())
+        for path, reason in islice(_unstorable(value, ()), MOST_FAULTS)
     ]
     if faults:
         raise Invalid(faults)

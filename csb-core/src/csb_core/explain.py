@@ -15,11 +15,8 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from csb_core.faults import Fault, pointer
+from csb_core.faults import MOST_FAULTS, Fault, pointer
 from csb_core.models import Json
-
-#: Nobody mends more at once, and a hostile body could hold a million.
-MOST_FAULTS: Final = 100
 
 #: A name longer than this is not compared, and not repeated in full.
 _LONGEST_NAME: Final = 64

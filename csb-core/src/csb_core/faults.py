@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from csb_core.errors import BridgeError
+
+#: Nobody mends more at once, and a hostile body could hold a million.
+MOST_FAULTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

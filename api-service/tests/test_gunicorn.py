@@ -1,0 +1,247 @@
+"""The API as it runs: gunicorn, gevent, two processes, two listeners."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from csb_core.config import ApiSettings
+from csb_core.local.ports import free_port
+from csb_core.states import Status
+from csb_core.testing import make_payload
+
+URL = "/api/v1/requests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running API."""
+
+    url: str
+    metrics_url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def server(settings: ApiSettings, tmp_path: Path) -> Iterator[Server]:
+    """Two processes under gunicorn, ended by SIGTERM."""
+    public, metrics = free_port(), free_port()
+    log = tmp_path / "api.log"
+    environ = {
+        **os.environ,
+        "CSB_DATABASE_URL": settings.database_url.get_secret_value(),
+        "CSB_REDIS_URL": settings.redis_url.get_secret_value(),
+        "CSB_BIND": f"127.0.0.1:{public}",
+        "CSB_METRICS_BIND": f"127.0.0.1:{metrics}",
+        "CSB_RATE_LIMIT_TENANT": "100000/minute",
+        "CSB_RATE_LIMIT_KEY": "100000/minute",
+        "CSB_POOL_TIMEOUT_SECONDS": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:api_service.gunicorn_conf"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "api_service.wsgi:app"], env=environ, stdout=out, stderr=out
+        )
+    server = Server(
+        url=f"http://127.0.0.1:{public}",
+        metrics_url=f"http://127.0.0.1:{metrics}/metrics",
+        process=process,
+        log=log,
+    )
+    try:
+        wait_until(lambda: requests.get(f"{server.url}/ready", timeout=2).ok)
+        yield server
+    finally:
+        process.terminate()
+        assert process.wait(timeout=40) == 0, log.read_text()[-3000:]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except requests.RequestException:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def session(tenant: Any) -> Iterator[requests.Session]:
+    """A client of the tenant."""
+    with requests.Session() as session:
+        session.headers["X-Auth-Token"] = tenant.token
+        yield session
+
+
+def test_fifty_identical_posts_at_once_are_one_request(server: Server, tenant: Any) -> None:
+    def post(_: int) -> requests.Response:
+        return requests.post(
+            server.url + URL,
+            json=make_payload(client_request_id="INC-1"),
+            headers={"X-Auth-Token": tenant.token},
+            timeout=20,
+        )
+
+    with ThreadPoolExecutor(50) as pool:
+        answered = list(pool.map(post, range(50)))
+
+    assert sorted(r.status_code for r in answered) == [200] * 49 + [202]
+    assert len({r.json()["correlation_id"] for r in answered}) == 1
+
+
+def test_long_polls_of_both_processes_wake_up(
+    server: Server, session: requests.Session, tenant: Any, work: Callable[[str, Status], None]
+) -> None:
+    url = server.url + session.post(server.url + URL, json=make_payload()).headers["Location"]
+
+    def wait(_: int) -> tuple[str, float]:
+        headers = {"X-Auth-Token": tenant.token}
+        began = time.monotonic()
+        status = requests.get(f"{url}?wait=25", headers=headers, timeout=30).json()["status"]
+        return status, time.monotonic() - began
+
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(wait, n) for n in range(20)]
+        time.sleep(2)
+        assert "csb_long_poll_waiters 20.0" in requests.get(server.metrics_url, timeout=5).text
+        work(url.rpartition("/")[2], Status.SUCCESS)
+        ends = [future.result() for future in waiting]
+
+    assert {status for status, _ in ends} == {"SUCCESS"}
+    assert max(seconds for _, seconds in ends) < 6
+
+
+def test_long_polls_end_when_the_server_does(
+    server: Server, session: requests.Session, tenant: Any
+) -> None:
+    url = server.url + session.post(server.url + URL, json=make_payload()).headers["Location"]
+    headers = {"X-Auth-Token": tenant.token}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(requests.get, f"{url}?wait=30", headers=headers, timeout=40)
+        time.sleep(1.5)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert waiting.result().json()["status"] == "PENDING"
+    server.process.wait(timeout=20)
+    assert time.monotonic() - began < 12
+
+
+def test_outage_of_postgresql_is_told_and_survived(
+    server: Server,
+    session: requests.Session,
+    postgres_away: Callable[[], AbstractContextManager[None]],
+) -> None:
+    def post() -> requests.Response:
+        return session.post(server.url + URL, json=make_payload(), timeout=20)
+
+    assert post().status_code == 202
+    with postgres_away():
+        refused = [post() for _ in range(4)]
+        assert requests.get(f"{server.url}/ready", timeout=5).status_code == 503
+        assert requests.get(f"{server.url}/health", timeout=5).status_code == 200
+    wait_until(lambda: post().status_code == 202, 15)
+
+    assert {r.status_code for r in refused} == {503}
+    assert all("Retry-After" in r.headers for r in refused)
+    assert requests.get(f"{server.url}/ready", timeout=5).json()["status"] == "ready"
+
+
+def test_endless_chunked_body_is_cut_off(server: Server, tenant: Any) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b" " * 65536
+
+    answered = requests.post(
+        server.url + URL,
+        data=chunks(),
+        headers={"X-Auth-Token": tenant.token, "Content-Type": "application/json"},
+        timeout=20,
+    )
+    assert answered.status_code == 413
+    assert answered.json()["code"] == "body_too_large"
+
+
+def test_metrics_are_all_processes_and_on_their_own_port(
+    server: Server, session: requests.Session
+) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(
+            pool.map(
+                lambda _: requests.get(f"{server.url}/health", timeout=5).status_code, range(60)
+            )
+        )
+    shown = requests.get(server.metrics_url, timeout=5).text
+    counted = 'csb_http_request_seconds_count{method="GET",route="/health",status="200"} 60.0'
+    assert counted in shown
+    assert session.get(f"{server.url}/metrics").status_code == 404
+    assert session.get(server.metrics_url.replace("/metrics", URL)).status_code == 404
+
+
+def test_every_line_is_json_and_tells_no_token(
+    server: Server, session: requests.Session, tenant: Any
+) -> None:
+    answered = session.post(
+        server.url + URL,
+        json=make_payload(),
+        headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    )
+    session.get(server.url + URL, headers={"Authorization": f"Bearer {tenant.token}x"})
+    raw_request(server, b"GET /" + tenant.token.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    def accessed() -> list[Any]:
+        return [line for line in server.lines() if line["message"] == "http.served"]
+
+    wait_until(lambda: len(accessed()) >= 3)
+    [line] = [
+        got for got in accessed() if got.get("request_id") == answered.headers["X-Request-ID"]
+    ]
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert line["tenant_id"] == str(tenant.tenant_id)
+    assert line["context"]["status"] == 202
+    assert tenant.token.rpartition("_")[2] not in server.log.read_text()
+
+
+def raw_request(server: Server, request: bytes) -> bytes:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as conn:
+        conn.sendall(request)
+        return conn.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /api/v1/requests HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_breaks_nothing(server: Server, request_bytes: bytes) -> None:
+    answered = raw_request(server, request_bytes)
+    assert answered.startswith(b"HTTP/1.1 4")
+    assert b"Traceback" not in answered
+    assert requests.get(f"{server.url}/health", timeout=5).ok
