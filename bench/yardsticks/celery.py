@@ -24,6 +24,7 @@ _SECONDS: Final = """
 
 def enqueue(side: Side) -> Reading:
     """POSTs accepted a second by Flask that enqueues, under the gunicorn that the API has."""
+    _fill(side, 0)
     with side.serve("celery_jobs:app", "/health") as served:
         answered = _posts(side, served)
         with side.redis() as client:
@@ -39,8 +40,7 @@ def enqueue(side: Side) -> Reading:
 def drain(side: Side) -> Reading:
     """Jobs that wait, executed, with their results in PostgreSQL."""
     count = side.sizes.celery_drain
-    _forget(side)
-    told(side.spawn("celery_jobs", str(count), job=json.dumps(body()).encode()))
+    _fill(side, count)
     with _worker(side) as worker, side.database() as conn:
         meter = side.meter(worker=worker)
         before = meter.read()
@@ -57,7 +57,7 @@ def drain(side: Side) -> Reading:
 
 def line(side: Side) -> Reading:
     """The whole line saturated: POSTs as fast as they are accepted, and workers at once."""
-    _forget(side)
+    _fill(side, 0)
     with _worker(side) as worker, side.serve("celery_jobs:app", "/health") as served:
         answered = _posts(side, served, worker=worker)
         with side.database() as conn:
@@ -122,8 +122,8 @@ def _done(conn: Connection) -> int:
     return int(row[0])
 
 
-def _forget(side: Side) -> None:
+def _fill(side: Side, count: int) -> None:
+    """Have so many jobs waiting, and no result."""
+    told(side.spawn("celery_jobs", str(count), job=json.dumps(body()).encode()))
     with side.database() as conn:
-        found = conn.execute("SELECT to_regclass('celery_taskmeta') IS NOT NULL").fetchone()
-        if found == (True,):
-            conn.execute("TRUNCATE celery_taskmeta")
+        conn.execute("TRUNCATE celery_taskmeta")
