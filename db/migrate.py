@@ -107,6 +107,9 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
             conn.execute(
                 sql.SQL("ALTER ROLE {} SET plan_cache_mode = force_generic_plan").format(login)
             )
+            # A statement commits once its rows are sent. A worker that was stopped, or is cut off,
+            # and reads them no more must not keep its locks: statement_timeout would not end it.
+            conn.execute(sql.SQL("ALTER ROLE {} SET tcp_user_timeout = '5s'").format(login))
         _make_schema(conn)
         _require_plain(conn, logins)
 

@@ -18,8 +18,15 @@ from csb_core.errors import StoreRejected, StoreUnavailable
 Connection = psycopg.Connection[Any]
 Pool = ConnectionPool[Connection]
 
-#: Errors after which a connection, the server or a lock was to blame, not the statement.
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
+#: Errors after which a connection, the server or a lock was to blame, not the statement. The last
+#: one is a primary that has become a standby.
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+#: "Program limit exceeded": operational to psycopg, yet the same statement meets it each time.
+_LIMIT_EXCEEDED = "54"
 
 
 def open_pool(
@@ -39,6 +46,7 @@ def open_pool(
             "keepalives_idle": 10,
             "keepalives_interval": 3,
             "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,  # ms; keepalives do not watch over what is on its way
         },
         configure=_configure,
         min_size=min(least, most),
@@ -66,11 +74,11 @@ def connection(pool: Pool) -> Iterator[Connection]:
             yield conn
     except (PoolTimeout, PoolClosed, TooManyRequests) as exc:
         raise StoreUnavailable("no database connection is free or can be made") from exc
-    except _PASSING as exc:
+    except psycopg.Error as exc:
+        if not isinstance(exc, _PASSING) or (exc.sqlstate or "").startswith(_LIMIT_EXCEEDED):
+            raise StoreRejected(f"the database refused a statement ({type(exc).__name__})") from exc
         pool.check()  # its siblings are likely dead as well: drop them now, not at their next use
         raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
-    except psycopg.Error as exc:
-        raise StoreRejected(f"the database refused a statement ({type(exc).__name__})") from exc
 
 
 @contextmanager
