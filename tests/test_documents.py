@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 from pydantic_settings import BaseSettings
 from tests.house import ROOT, files, make_targets, named, text
 
+from csb_core.contract import load as load_contract
 from csb_core.ctl import main as csbctl
 
 PAGES = [path for path in files(".md") if path.name != "LICENSE"]
@@ -91,6 +93,15 @@ def test_csbctl_is_shown_as_it_is() -> None:
         assert command is not None, f"csbctl has no {noun}"
         verbs = getattr(command, "commands", None)
         assert verbs is None or verb in verbs, f"csbctl {noun} has no {verb}"
+
+
+def test_the_request_that_readme_posts_is_valid() -> None:
+    posted = re.findall(r"-d '(\{.*?\})'$", text(ROOT / "README.md"), re.DOTALL | re.MULTILINE)
+    assert posted, "README posts nothing"
+    for body in posted:
+        filled = re.sub(r"'\$CSB_DEMO_ACCOUNT'", "111122223333", body)
+        filled = re.sub(r"'\$CSB_DEMO_USER'", "alice", filled)
+        assert load_contract().check(json.loads(filled))
 
 
 def _refused_words() -> set[str]:
