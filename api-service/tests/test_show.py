@@ -214,3 +214,22 @@ def test_cached_value_of_another_tenant_is_never_shown(
         store.set(name, forged)
 
     assert client.get(url).headers["X-Cache"] == "miss"
+
+
+def test_end_is_remembered_by_the_process_and_for_its_tenant_only(
+    fragile: FlaskClient,
+    fragile_redis: RedisServer,
+    new_tenant: Callable[..., Any],
+    work: Callable[[str, Status], None],
+) -> None:
+    url = fragile.post(URL, json=make_payload()).headers["Location"]
+    work(url.rpartition("/")[2], Status.SUCCESS)
+    assert fragile.get(url).headers["X-Cache"] == "miss"
+    embedded_redis.stop(fragile_redis.directory)
+
+    shown = fragile.get(url)
+    strange = fragile.get(url, headers={"X-Auth-Token": new_tenant().token})
+
+    assert shown.headers["X-Cache"] == "hit"
+    assert shown.get_json()["status"] == "SUCCESS"
+    assert strange.status_code == 404

@@ -12,6 +12,7 @@ import orjson
 
 from api_service.circuit import Circuit
 from api_service.documents import request_bytes
+from api_service.ended import EndedRequests
 from api_service.grouping import Grouping, NotBegun, NotFinished
 from csb_core import metrics, requests
 from csb_core.cache import Filled, Hit, StatusCache
@@ -39,23 +40,36 @@ class Shown:
 
     @property
     def is_final(self) -> bool:
-        """Whether the request has ended; only asked for while somebody waits for it."""
+        """Whether the request has ended."""
         return Status(orjson.loads(self.document)["status"]) in FINAL
 
 
 class Reader:
-    """The two places where a request can be read, in their order."""
+    """The places where a request can be read, in their order: here, Redis, PostgreSQL."""
 
     def __init__(self, cache: StatusCache, pool: Pool, circuit: Circuit) -> None:
         self._cache = cache
         self._pool = pool
         self._circuit = circuit
+        self._ended = EndedRequests()
         self._cached: Grouping[tuple[UUID, UUID], Hit | None] = Grouping(
             cache.read_many, most=_MOST_AT_ONCE, abreast=2, patience=timedelta(seconds=1)
         )
 
     def read(self, tenant_id: UUID, correlation_id: UUID) -> Shown:
         """Return the request; raises NotFound, StoreUnavailable."""
+        ended = self._ended.find(tenant_id, correlation_id)
+        if ended is not None:
+            metrics.CACHE_READS.labels("hit").inc()
+            return Shown(version=ended.version, document=ended.document, source="hit")
+        shown = self._read(tenant_id, correlation_id)
+        if shown.is_final:
+            self._ended.keep(
+                tenant_id, correlation_id, version=shown.version, document=shown.document
+            )
+        return shown
+
+    def _read(self, tenant_id: UUID, correlation_id: UUID) -> Shown:
         if self._circuit.is_open:
             metrics.CACHE_READS.labels("unavailable").inc()
             return _shown(self._stored(tenant_id, correlation_id))
