@@ -43,8 +43,8 @@ def encode(message: Message, digest: str) -> bytes:
     return orjson.dumps(
         {
             "v": 1,
-            "correlation_id": str(message.correlation_id),
-            "tenant_id": str(message.tenant_id),
+            "correlation_id": message.correlation_id,
+            "tenant_id": message.tenant_id,
             "attempt": message.attempt,
             "published_at": message.published_at.astimezone(UTC).isoformat(),
             "traceparent": message.traceparent,

@@ -78,8 +78,8 @@ def _item(draft: Draft) -> Json:
     payload = draft.payload
     principal = payload.get("principal") or {}
     return {
-        "correlation_id": str(draft.correlation_id),
-        "tenant_id": str(draft.tenant_id),
+        "correlation_id": draft.correlation_id,
+        "tenant_id": draft.tenant_id,
         "cloud_provider": payload["cloud_provider"],
         "action": payload["action"],
         "account_id": payload.get("account_id"),
@@ -91,7 +91,7 @@ def _item(draft: Draft) -> Json:
         "requested_by": draft.requested_by,
         "request_id": draft.request_id,
         "traceparent": draft.traceparent,
-        "replay_of": str(draft.replay_of) if draft.replay_of else None,
+        "replay_of": draft.replay_of,
     }
 
 
