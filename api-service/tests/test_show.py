@@ -200,6 +200,7 @@ def test_wait_looks_by_itself_when_redis_is_gone(
 
     embedded_redis.start(fragile_redis.directory, port=fragile_redis.port, appendonly=False)
     time.sleep(1.2)  # the circuit closes
+    url = fragile.post(URL, json=make_payload()).headers["Location"]
     assert fragile.get(url).headers["X-Cache"] == "miss"
     assert fragile.get(url).headers["X-Cache"] == "hit"
 
