@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
+import psycopg.types.json
 import redis
 from psycopg import sql
 from psycopg.abc import Buffer
@@ -137,8 +138,50 @@ class Tiny:
                 )
         return [draft.correlation_id for draft in drafts]
 
+    def backlog(self, count: int, *, ago: float) -> None:
+        """So many requests that stand in the list, rung one a millisecond from so long ago on.
+
+        They are made without the API's function and its audit, which would take far longer.
+        """
+        draft = self.draft()
+        with psycopg.connect(self.database.superuser) as conn:
+            conn.execute("SET session_replication_role = replica")
+            rows = conn.execute(
+                """
+                INSERT INTO csb_app.csb_requests
+                       (correlation_id, tenant_id, cloud_provider, action, payload, digest,
+                        requested_by, moved_by, request_id, rung_at, created_at)
+                SELECT gen_random_uuid(), %(tenant)s, 'tiny', 'noop', %(payload)s, %(digest)s,
+                       'test', 'test', 'test', at, at
+                  FROM generate_series(1, %(count)s) AS n,
+                       LATERAL (SELECT now() - make_interval(secs => %(ago)s)
+                                       + n * interval '1 ms' AS at) AS rung
+                RETURNING correlation_id, rung_at
+                """,
+                {
+                    "tenant": self.tenant,
+                    "payload": psycopg.types.json.Json(draft.payload),
+                    "digest": draft.digest,
+                    "count": count,
+                    "ago": ago,
+                },
+            ).fetchall()
+        messages = [
+            message_of(replace(draft, correlation_id=correlation_id), at=at)
+            for correlation_id, at in sorted(rows, key=lambda row: row[1])
+        ]
+        for start in range(0, count, 2000):
+            self.push(*messages[start : start + 2000])
+
     def push(self, *messages: bytes) -> None:
         self.redis.lpush(keys.queue(PROVIDER), *messages)
+
+    def pop(self, most: int) -> list[bytes]:
+        return cast("list[bytes]", self.redis.rpop(keys.queue(PROVIDER), most) or [])
+
+    def standing(self) -> list[bytes]:
+        """What stands in the list, newest first."""
+        return cast("list[bytes]", self.redis.lrange(keys.queue(PROVIDER), 0, -1))
 
     def message(self, correlation_id: UUID) -> bytes:
         """The message that rings for a row as it stands now."""
