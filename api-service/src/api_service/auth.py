@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
 from api_service import key_store
+from api_service.grouping import Grouping, NotBegun, NotFinished
 from api_service.key_store import Known
 from csb_core import keys, metrics
 from csb_core.db import Pool, connection
@@ -21,10 +22,11 @@ from csb_core.models import Caller
 
 #: A found key is asked for again after this, and used no longer than that: revocation is
 #: effective within _TRUSTED, well inside the five seconds that we promise.
-_FRESH: Final = 2.0
+_FRESH: Final = 1.5
 _TRUSTED: Final = 3.0
 _UNKNOWN_FOR: Final = 1.0
 _MOST_REMEMBERED: Final = 10_000
+_MOST_AT_ONCE: Final = 100
 
 _BEARER: Final = "bearer "
 
@@ -60,6 +62,13 @@ class _Remembered:
     refresh_at: float
     until: float
 
+    @classmethod
+    def of(cls, known: Known | None, asked: float) -> _Remembered:
+        """What was found, or not found, when it was `asked` for."""
+        if known is None:
+            return cls(known=None, refresh_at=asked + _UNKNOWN_FOR, until=asked + _UNKNOWN_FOR)
+        return cls(known=known, refresh_at=asked + _FRESH, until=asked + _TRUSTED)
+
 
 class KeyRing:
     """Keys by digest, remembered for a moment so that a call seldom costs a round trip."""
@@ -69,6 +78,10 @@ class KeyRing:
         self._lock = threading.Lock()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._used: set[str] = set()
+        #: However many ask, also with keys that are none, PostgreSQL is asked once at a time.
+        self._lookups: Grouping[bytes, _Remembered] = Grouping(
+            self._look_up, most=_MOST_AT_ONCE, abreast=1, patience=timedelta(seconds=5)
+        )
 
     def find(self, token: str) -> Known | None:
         """Return the key of this token; None for one that may not be used.
@@ -81,11 +94,11 @@ class KeyRing:
         now = time.monotonic()
         entry = self._remembered.get(digest)
         if entry is None or now >= entry.until:
-            entry = self._look_up(digest)
+            entry = self._ask(digest)
         elif now >= entry.refresh_at:
             entry.refresh_at = entry.until  # one caller asks; the others go on with what is known
             with suppress(StoreUnavailable):  # and so does this one, until the entry is too old
-                entry = self._look_up(digest)
+                entry = self._ask(digest)
         known = entry.known
         if known is None or _is_over(known.caller):
             return None
@@ -105,21 +118,24 @@ class KeyRing:
             raise
         return len(used)
 
-    def _look_up(self, digest: bytes) -> _Remembered:
+    def _ask(self, digest: bytes) -> _Remembered:
+        try:
+            return self._lookups.ask([digest])[0]
+        except (NotBegun, NotFinished) as exc:
+            raise StoreUnavailable("the database is too busy") from exc
+
+    def _look_up(self, digests: Sequence[bytes]) -> list[_Remembered]:
         asked = time.monotonic()
         with connection(self._pool) as conn:
-            known = key_store.find(conn, digest)
-        entry = _Remembered(
-            known=known,
-            refresh_at=asked + (_FRESH if known else _UNKNOWN_FOR),
-            until=asked + (_TRUSTED if known else _UNKNOWN_FOR),
-        )
+            found = key_store.find(conn, list(dict.fromkeys(digests)))
+        entries = [_Remembered.of(found.get(digest), asked) for digest in digests]
         with self._lock:
-            self._remembered[digest] = entry
-            self._remembered.move_to_end(digest)
+            for digest, entry in zip(digests, entries, strict=True):
+                self._remembered[digest] = entry
+                self._remembered.move_to_end(digest)
             while len(self._remembered) > _MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return entry
+        return entries
 
 
 def authenticate(ring: KeyRing, environ: Mapping[str, Any]) -> Known:

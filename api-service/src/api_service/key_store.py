@@ -1,8 +1,8 @@
-"""API keys as the API's role may see them: one by its digest, and a note that some were used."""
+"""API keys as the API's role may see them: by their digests, and a note that some were used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from csb_core.db import Connection
@@ -17,28 +17,31 @@ class Known:
     tenant_requests_per_minute: int | None = None
 
 
-def find(conn: Connection, digest: bytes) -> Known | None:
-    """Return the key with this digest; None for one unknown, revoked, expired or suspended."""
-    row = conn.execute(
+def find(conn: Connection, digests: Sequence[bytes]) -> dict[bytes, Known]:
+    """Return the keys with these digests; without those unknown, revoked, expired, suspended."""
+    rows = conn.execute(
         """
-        SELECT tenant_id, tenant_code, key_id, scopes, expires_at, requests_per_minute,
-               tenant_requests_per_minute
-          FROM csb_app.find_api_key(%s)
+        SELECT d.digest, k.tenant_id, k.tenant_code, k.key_id, k.scopes, k.expires_at,
+               k.requests_per_minute, k.tenant_requests_per_minute
+          FROM unnest(%s::bytea[]) AS d (digest)
+         CROSS JOIN LATERAL csb_app.find_api_key(d.digest) AS k
         """,
-        (digest,),
-    ).fetchone()
-    if row is None:
-        return None
-    tenant_id, tenant_code, key_id, scopes, expires_at, of_key, of_tenant = row
-    caller = Caller(
-        tenant_id=tenant_id,
-        tenant_code=tenant_code,
-        key_id=key_id,
-        scopes=frozenset(scopes),
-        expires_at=expires_at,
-        requests_per_minute=of_key,
-    )
-    return Known(caller=caller, tenant_requests_per_minute=of_tenant)
+        (list(digests),),
+    ).fetchall()
+    return {
+        digest: Known(
+            caller=Caller(
+                tenant_id=tenant_id,
+                tenant_code=tenant_code,
+                key_id=key_id,
+                scopes=frozenset(scopes),
+                expires_at=expires_at,
+                requests_per_minute=of_key,
+            ),
+            tenant_requests_per_minute=of_tenant,
+        )
+        for digest, tenant_id, tenant_code, key_id, scopes, expires_at, of_key, of_tenant in rows
+    }
 
 
 def touch(conn: Connection, key_ids: Iterable[str]) -> None:

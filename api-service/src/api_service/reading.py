@@ -96,12 +96,13 @@ class Reader:
         """Read below a floor and fill before answering; a row overtaken meanwhile is read again."""
         shown = None
         for _ in range(_MOST_READS):
-            self._cache.prepare(correlation_id)
+            floor = self._cache.prepare(correlation_id)
             request = self._stored(tenant_id, correlation_id)
             shown = _shown(request)
             filled = self._cache.fill(
                 tenant_id,
                 correlation_id,
+                floor=floor,
                 version=shown.version,
                 status=request.status,
                 document=shown.document,
