@@ -1,0 +1,37 @@
+"""kill -9 of a gunicorn master: what it leaves behind ends by itself, and says nothing untrue."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from csb_core.local import processes
+from tests.chaos import proof
+from tests.chaos.patience import until
+from tests.chaos.platform import Platform
+from tests.chaos.service import kill
+from tests.chaos.watching import loaded, watched
+
+pytestmark = pytest.mark.chaos
+
+ENDED = timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_master_killed(platform: Platform, name: str) -> None:
+    """A supervisor starts another at once, while the orphans still serve on the same port."""
+    service = platform.services[name]
+    client = platform.client()
+    with watched(client), loaded(client, per_second=20):
+        time.sleep(0.5)
+        orphans = service.processes()
+        kill(service.pid)
+        time.sleep(0.2)
+        service.start()
+        service.await_ready()
+        until(lambda: not any(map(processes.alive, orphans)), ENDED, "the orphans have ended")
+        time.sleep(0.5)
+    proof.close(platform, client.asked, limit=ENDED)
+    proof.require_effects(platform, client.asked)
