@@ -136,6 +136,24 @@ def test_window_slides(pair: tuple[SharedCounters, SharedCounters], clock: Clock
     assert hits(one, 20) == 10
 
 
+@pytest.mark.parametrize("used", [1, 9, 10])
+@pytest.mark.parametrize("later", [0, 1, 59, 60, 75])
+def test_who_waits_as_told_is_admitted(
+    pair: tuple[SharedCounters, SharedCounters], clock: Clock, used: int, later: float
+) -> None:
+    one, _ = pair
+    hits(one, used)
+    clock.now += later
+    hits(one, 50)
+
+    wait = one.free_in("k", 10, 60, 1)
+    assert 0 < wait <= 66  # all at once at the beginning of a window: it has to slide out
+    clock.now += wait * 0.95
+    assert hits(one, 1) == 0
+    clock.now += wait * 0.05 + 0.01
+    assert hits(one, 1) == 1
+
+
 def test_without_redis_each_process_counts_for_itself(clock: Clock) -> None:
     with redis.Redis.from_url("redis://127.0.0.1:1/0") as nobody:
         counters = SharedCounters("", redis_client=nobody, circuit=Circuit(), clock=clock)

@@ -13,7 +13,7 @@ from api_service import errors, openapi
 from api_service.deps import Deps, open_deps
 from api_service.door import STANDING, enter
 from api_service.limits import Standing
-from api_service.listeners import Listeners
+from api_service.listeners import BEGAN, Listeners
 from api_service.probes import render_metrics
 from api_service.routes import ROUTES
 from api_service.tracing import trace_of
@@ -21,7 +21,7 @@ from csb_core import metrics
 from csb_core.config import ApiSettings
 from csb_core.contract import Contract
 
-_BEGAN: Final = "csb.began"
+_GUARDS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 _DEPS: Final = "csb"
 
 
@@ -42,7 +42,6 @@ def create_app(
             provide_automatic_options=False,
         )
     errors.register(app)
-    app.before_request(_begin)
     app.after_request(_finish)
     # As Flask's manual wraps an app; a method of the class must not be assigned to, so by its dict.
     vars(app)["wsgi_app"] = Listeners(
@@ -57,21 +56,14 @@ def deps_of(app: Flask) -> Deps:
     return deps
 
 
-def _begin() -> None:
-    request.environ[_BEGAN] = time.perf_counter()
-
-
 def _finish(response: Response) -> Response:
     environ = request.environ
-    headers = response.headers
-    headers["X-Request-ID"] = trace_of(environ).request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Cache-Control"] = "no-store"
+    response.headers.extend([("X-Request-ID", trace_of(environ).request_id), *_GUARDS])
     standing: Standing | None = environ.get(STANDING)
     if standing is not None:
-        headers.extend(standing.headers())
+        response.headers.extend(standing.headers())
     rule = request.url_rule
     metrics.HTTP_SECONDS.labels(
         request.method, rule.rule if rule else "none", response.status_code
-    ).observe(time.perf_counter() - environ[_BEGAN])
+    ).observe(time.perf_counter() - environ[BEGAN])
     return response

@@ -72,11 +72,15 @@ class SharedCounters(Storage, SlidingWindowCounterSupport):
         """Count `amount` and return True, or count nothing and return False when it is too much."""
         now = self._clock()
         count = self._count(key, expiry, now)
-        weighted = count.before * (1 - now % expiry / expiry) + count.total
-        if weighted + amount > limit:
+        if _used(count, now) + amount > limit:
             return False
         count.unsent += amount
         return True
+
+    def standing(self, key: str, expiry: int) -> tuple[float, float]:
+        """Return what is used up of a limit, and the seconds until its window ends."""
+        now = self._clock()
+        return _used(self._count(key, expiry, now), now), expiry - now % expiry
 
     def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
         """Return count and time to live of the window before, then of the present one."""
@@ -84,6 +88,16 @@ class SharedCounters(Storage, SlidingWindowCounterSupport):
         count = self._count(key, expiry, now)
         left = expiry - now % expiry
         return count.before, left, count.total, left + expiry
+
+    def free_in(self, key: str, limit: int, expiry: int, amount: int) -> float:
+        """Return the seconds after which `amount` more will fit, if nobody counts meanwhile."""
+        now = self._clock()
+        count = self._count(key, expiry, now)
+        room, gone = limit - amount, now % expiry
+        if count.total <= room:  # in this window, when enough of the last one has slid out
+            share = 1 - (room - count.total) / max(count.before, 1)
+            return max(0.0, share * expiry - gone)
+        return expiry - gone + max(0.0, 1 - room / count.total) * expiry
 
     def clear_sliding_window(self, key: str, expiry: int) -> None:
         """Forget a key in this process."""
@@ -163,3 +177,8 @@ class SharedCounters(Storage, SlidingWindowCounterSupport):
     def clear(self, key: str) -> None:
         """Forget a key in this process."""
         self._counts.pop(key, None)
+
+
+def _used(count: _Count, now: float) -> float:
+    """Return the sum of the window that ends now: the present one, and the rest of the last."""
+    return count.before * (1 - now % count.expiry / count.expiry) + count.total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -29,13 +28,13 @@ class Standing:
     remaining: int
     reset_seconds: int
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> list[tuple[str, str]]:
         """Return it as the RateLimit-* headers."""
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_seconds),
-        }
+        return [
+            ("RateLimit-Limit", str(self.limit)),
+            ("RateLimit-Remaining", str(self.remaining)),
+            ("RateLimit-Reset", str(self.reset_seconds)),
+        ]
 
 
 class TooManyRequests(BridgeError):
@@ -85,17 +84,16 @@ class Limits:
         return key if key.remaining <= tenant.remaining else tenant
 
     def _hit(self, whose: str, item: RateLimitItem, who: str, cost: int) -> Standing:
-        admitted = self._strategy.hit(item, whose, who, cost=cost)
-        stats = self._strategy.get_window_stats(item, whose, who)
-        standing = Standing(
-            limit=item.amount,
-            remaining=max(0, stats.remaining) if admitted else 0,
-            reset_seconds=max(1, math.ceil(stats.reset_time - time.time())),
+        key, window = item.key_for(whose, who), item.get_expiry()
+        if self._strategy.hit(item, whose, who, cost=cost):
+            used, left = self.counters.standing(key, window)
+            remaining = max(0, item.amount - math.ceil(used))
+            return Standing(limit=item.amount, remaining=remaining, reset_seconds=math.ceil(left))
+        metrics.RATE_LIMITED.labels(whose).inc()
+        wait = self.counters.free_in(key, item.amount, window, cost)
+        raise TooManyRequests(
+            whose, Standing(limit=item.amount, remaining=0, reset_seconds=math.floor(wait) + 1)
         )
-        if not admitted:
-            metrics.RATE_LIMITED.labels(whose).inc()
-            raise TooManyRequests(whose, standing)
-        return standing
 
 
 @lru_cache(maxsize=1024)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from csb_core.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: When the call came in, in the environment of the call.
+BEGAN: Final = "csb.began"
 
 
 class Listeners:
@@ -23,6 +27,7 @@ class Listeners:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve by the port at which the call came in."""
+        environ[BEGAN] = time.perf_counter()
         if environ.get("SERVER_PORT") != self._metrics_port:
             return self._api(environ, start_response)
         if environ.get("PATH_INFO") != "/metrics" or environ.get("REQUEST_METHOD") != "GET":
