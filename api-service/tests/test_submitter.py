@@ -120,6 +120,28 @@ def test_lost_acknowledgement_is_found_out(
         assert store.llen(keys.queue("aws")) == 2
 
 
+def test_commit_that_comes_through_late_is_found_out(
+    submitter: Submitter, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit is still on its way when we look for its row, and there when we write."""
+    draft = make_draft(make_tenant(database.admin))
+    insert, tries = requests.insert, list[int]()
+
+    def be_late(conn: Any, drafts: Any) -> Any:
+        tries.append(len(drafts))
+        if len(tries) == 1:
+            raise psycopg.OperationalError("could not receive data from server")
+        with psycopg.connect(database.api, autocommit=True) as other:
+            insert(other, drafts)
+        return insert(conn, drafts)
+
+    monkeypatch.setattr(requests, "insert", be_late)
+    [answer] = submitter.submit([draft])
+
+    assert isinstance(answer, Accepted)
+    assert (answer.outcome, answer.correlation_id) == ("created", draft.correlation_id)
+
+
 def test_commit_that_never_happened_is_made(
     submitter: Submitter, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,20 +82,32 @@ class Submitter:
         return answers
 
     def _one(self, draft: Draft) -> Accepted:
-        """Look whether the draft is a row already, by the id that we gave it; else write it."""
+        """Write the draft, unless it is a row already by the id that we gave it."""
+        accepted = self._stored(draft)
+        if accepted is not None:
+            return accepted
+        try:
+            with connection(self._pool) as conn:
+                return requests.insert(conn, [draft])[0]
+        except StoreRejected:
+            accepted = self._stored(draft)  # our first commit may have come through just now
+            if accepted is None:
+                raise
+            return accepted
+
+    def _stored(self, draft: Draft) -> Accepted | None:
         with connection(self._pool) as conn:
             row = requests.get(conn, draft.tenant_id, draft.correlation_id)
-        if row is not None:
-            return Accepted(
-                outcome="created",
-                correlation_id=row.correlation_id,
-                status=row.status,
-                version=row.version,
-                created_at=row.created_at,
-                rung_at=row.created_at,
-            )
-        with connection(self._pool) as conn:
-            return requests.insert(conn, [draft])[0]
+        if row is None:
+            return None
+        return Accepted(
+            outcome="created",
+            correlation_id=row.correlation_id,
+            status=row.status,
+            version=row.version,
+            created_at=row.created_at,
+            rung_at=row.created_at,
+        )
 
 
 def _unknown(drafts: Sequence[Draft]) -> list[Answer]:
