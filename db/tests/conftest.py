@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -28,21 +28,37 @@ __all__ = ["database", "postgres", "template"]
 Way = Callable[[str], str]
 
 
+#: A fresh database that is dropped when the block ends.
+Clone = Callable[[], AbstractContextManager[Database]]
+
+
 @pytest.fixture(scope="session")
-def shared(postgres: PostgresServer, template: str) -> Iterator[Database]:
-    """One database for many tests: they undo what they do, or bring a tenant of their own."""
-    name = f"csb_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres.url, autocommit=True) as conn:
-        conn.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                sql.Identifier(name), sql.Identifier(template)
+def clone(postgres: PostgresServer, template: str) -> Clone:
+    """Databases that live longer or shorter than one test."""
+
+    @contextmanager
+    def make() -> Iterator[Database]:
+        name = f"csb_{secrets.token_hex(6)}"
+        with psycopg.connect(postgres.url, autocommit=True) as conn:
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
             )
-        )
-        conn.execute(
-            sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(sql.Identifier(name))
-        )
-        yield database_urls(postgres.url, name)
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            conn.execute(
+                sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(sql.Identifier(name))
+            )
+            yield database_urls(postgres.url, name)
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared(clone: Clone) -> Iterator[Database]:
+    """One database for many tests: they undo what they do, or bring a tenant of their own."""
+    with clone() as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

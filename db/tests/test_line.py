@@ -126,12 +126,12 @@ def test_one_rescuer_at_a_time_and_none_is_held_up(
     lock = "SELECT pg_advisory_xact_lock(hashtextextended('csb.rescue.aws', 0))"
     with acting(shared, "csb_aws_user") as rival, rival.transaction():
         rival.execute(lock)
-        assert _rescue(aws) == []
-    [found] = _rescue(aws)
-    assert (found.correlation_id, found.moved) == (waiting.correlation_id, True)
-    assert _rescue(aws) == []
+        assert _rescue(aws) == {}
+    assert _rescue(aws)[waiting.correlation_id].moved
+    assert waiting.correlation_id not in _rescue(aws)
 
 
-def _rescue(pool: Pool) -> list[rescues.Rescued]:
+def _rescue(pool: Pool) -> dict[UUID, rescues.Rescued]:
     with connection(pool) as conn:
-        return rescues.rescue(conn, "aws", worker="r", oldest=None, margin=TTL, room=0)
+        found = rescues.rescue(conn, "aws", worker="r", oldest=None, margin=TTL, room=0)
+    return {one.correlation_id: one for one in found}
