@@ -74,8 +74,9 @@ def test_each_service_has_a_place_of_its_own_and_old_ones_are_removed(
     ended.wait()
     left = tmp_path / f"csb-metrics-api-service-{ended.pid}"
     other = tmp_path / "csb-metrics-worker-1"
-    left.mkdir()
-    other.mkdir()
+    for directory in (left, other):
+        directory.mkdir()
+        os.utime(directory, (0, 0))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     directory = metrics_dir.prepare("api-service")
@@ -84,6 +85,30 @@ def test_each_service_has_a_place_of_its_own_and_old_ones_are_removed(
     assert directory.stat().st_mode & 0o077 == 0
     assert not left.exists()
     assert other.exists()
+
+
+def test_a_process_that_outlives_its_master_keeps_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    left = tmp_path / f"csb-metrics-api-service-{ended.pid}"
+    left.mkdir()
+    metrics_dir.prepare("api-service")
+    assert left.exists(), "its processes may not have written anything yet"
+
+    (left / f"counter_{os.getpid()}.db").touch()
+    os.utime(left, (0, 0))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics_dir.prepare("api-service")
+    assert left.exists(), "a living process writes there"
+
+    (left / f"counter_{os.getpid()}.db").rename(left / f"counter_{ended.pid}.db")
+    os.utime(left, (0, 0))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics_dir.prepare("api-service")
+    assert not left.exists()
 
 
 def test_the_master_does_not_load_the_client_before_the_directory_is_named() -> None:

@@ -51,9 +51,13 @@ def post_worker_init(worker: Worker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """Let go of every connection, once the last call is answered."""
+    """Let go of every connection, once the last call is answered.
+
+    A process whose master is gone leaves in the middle of its calls, and is still `alive`. They
+    get no answer, which is true; closing what they work with would make it a false one.
+    """
     del server
-    if hasattr(worker, "wsgi"):
+    if hasattr(worker, "wsgi") and not worker.alive:
         _deps_of(worker).close()
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
 _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+#: A process that has just been started has no file there yet.
+_YOUTH: Final = 60.0
 
 
 def prepare(service: str) -> Path:
@@ -25,7 +29,7 @@ def prepare(service: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     prefix = f"csb-metrics-{service}-"
     for left in parent.glob(f"{prefix}*"):
-        if not _is_alive(left.name.removeprefix(prefix)):
+        if _is_abandoned(left, left.name.removeprefix(prefix)):
             shutil.rmtree(left, ignore_errors=True)
 
     directory = parent / f"{prefix}{os.getpid()}"
@@ -44,6 +48,16 @@ def child_exit(pid: int) -> None:
 def remove() -> None:
     """Remove the directory, when the master ends."""
     shutil.rmtree(os.environ[_VARIABLE], ignore_errors=True)
+
+
+def _is_abandoned(directory: Path, master: str) -> bool:
+    """Whether nobody writes there: a master's processes outlive it for a while, and still serve."""
+    try:
+        is_young = time.time() - directory.stat().st_mtime < _YOUTH
+        pids = {file.stem.rpartition("_")[2] for file in directory.glob("*.db")}
+    except FileNotFoundError:
+        return False
+    return not (is_young or any(map(_is_alive, {master, *pids})))
 
 
 def _is_alive(pid: str) -> bool:
