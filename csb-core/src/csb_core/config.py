@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from csb_core.errors import ConfigurationError
@@ -86,6 +94,15 @@ class WorkerSettings(Settings):
     block_seconds: Seconds = Field(2, description="longest BRPOP; the socket timeout lies above it")
     grace_seconds: Seconds = Field(90, description="time to finish what is in hand at SIGTERM")
 
+    @field_validator("heartbeat_seconds")
+    @classmethod
+    def _spares_one(cls, heartbeat: float, known: ValidationInfo) -> float:
+        if heartbeat * 2 > known.data.get("lease_seconds", math.inf):
+            raise ValueError(
+                "must be at most half of CSB_LEASE_SECONDS, so that one missed loses no lease"
+            )
+        return heartbeat
+
     @property
     def lease(self) -> timedelta:
         """The lease as a timedelta."""
@@ -101,19 +118,10 @@ def load(kind: type[S], **given: Any) -> S:
     Raises ConfigurationError that names every faulty variable and what it should be.
     """
     try:
-        settings = kind(**given)
+        return kind(**given)
     except ValidationError as exc:
         faults = [
             f"CSB_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
             for fault in exc.errors(include_input=False, include_url=False)
         ]
         raise ConfigurationError("; ".join(faults)) from exc
-    if (
-        isinstance(settings, WorkerSettings)
-        and settings.heartbeat_seconds * 2 > settings.lease_seconds
-    ):
-        raise ConfigurationError(
-            "CSB_HEARTBEAT_SECONDS: must be at most half of CSB_LEASE_SECONDS, "
-            "so that one missed heartbeat loses no lease"
-        )
-    return settings

@@ -61,11 +61,14 @@ def decode(raw: bytes) -> Message:
         if fields["v"] != 1 or not isinstance(fields["payload"], dict):
             raise MessageUnreadable("not a version that this worker knows")
         traceparent = fields.get("traceparent")
+        published_at = datetime.fromisoformat(fields["published_at"])
+        if published_at.utcoffset() != timedelta():
+            raise MessageUnreadable("its time is not in UTC")
         return Message(
             correlation_id=UUID(fields["correlation_id"]),
             tenant_id=UUID(fields["tenant_id"]),
             attempt=int(fields["attempt"]),
-            published_at=datetime.fromisoformat(fields["published_at"]),
+            published_at=published_at,
             traceparent=traceparent if isinstance(traceparent, str) else None,
             payload=fields["payload"],
         )
