@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from db.tests.world import TTL, acting, claim, draft, end_of
+from db.tests.world import TTL, acting, claim, draft, end_of, submit
 
 from csb_core import leases, requests, rescues
 from csb_core.db import Pool, connection, tenant_transaction
@@ -104,6 +106,46 @@ def test_what_is_not_there_to_take_is_not_taken(aws: Pool, api: Pool, waiting: D
         leases.record(conn, [end_of(lease, Status.PENDING, wait=NOT_YET)], worker="w")
         again = Candidate(correlation_id=waiting.correlation_id, digest=waiting.digest)
         assert leases.claim(conn, [again], worker="w", ttl=TTL) == []
+
+
+def test_workers_that_name_the_same_rows_wait_for_each_other(
+    shared: Database, tenant: UUID, pool_of: PoolOf
+) -> None:
+    drafts = [draft(tenant) for _ in range(25)]
+    submit(shared, *drafts)
+    pool = pool_of(shared.aws, 5)
+    faults: list[Exception] = []
+
+    def work(name: str) -> None:
+        chance = random.Random(name)
+        try:
+            for _ in range(25):
+                some = chance.sample(drafts, 15)
+                wanted = [Candidate(correlation_id=d.correlation_id, digest=d.digest) for d in some]
+                with connection(pool) as conn:
+                    held = leases.claim(conn, wanted, worker=name, ttl=TTL)
+                    chance.shuffle(held)
+                    leases.extend(conn, [(one.correlation_id, one.token) for one in held], ttl=TTL)
+                    back = [end_of(one, Status.PENDING, wait=timedelta()) for one in held]
+                    assert len(leases.record(conn, back, worker=name)) == len(held)
+        except Exception as exc:  # noqa: BLE001 - a thread's fault is the test's
+            faults.append(exc)
+
+    workers = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(5)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert faults == []
+    query = """
+        SELECT correlation_id, array_agg(version ORDER BY audit_id) FROM csb_app.csb_requests_audit
+         WHERE tenant_id = %s GROUP BY 1
+    """
+    with acting(shared, "csb_admin_user") as conn:
+        trails = dict(conn.execute(query, (tenant,)).fetchall())
+    assert len(trails) == len(drafts)
+    for versions in trails.values():  # no move is missing, and none is told twice
+        assert versions == list(range(1, len(versions) + 1))
 
 
 def test_only_a_waiting_request_is_cancelled(aws: Pool, api: Pool, waiting: Draft) -> None:

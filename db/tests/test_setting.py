@@ -43,7 +43,7 @@ CLEAN = (0, "")
 
 def _backend(pool: Pool) -> int:
     with connection(pool) as conn:
-        return conn.execute("SELECT pg_backend_pid()").fetchall()[0][0]
+        return int(conn.execute("SELECT pg_backend_pid()").fetchall()[0][0])
 
 
 def _by_transaction(pool: Pool, world: World) -> object:
@@ -59,6 +59,12 @@ def _by_get(pool: Pool, world: World) -> object:
 def _by_submit(pool: Pool, world: World) -> object:
     with connection(pool) as conn:
         return requests.insert(conn, [draft(world.ours)])
+
+
+def _by_submit_in_a_transaction(pool: Pool, world: World) -> object:
+    with connection(pool) as conn, conn.transaction():
+        requests.insert(conn, [draft(world.ours), draft(world.theirs)])
+        return _traces(conn) == CLEAN
 
 
 def _by_error_of_ours(pool: Pool, world: World) -> object:
@@ -95,6 +101,7 @@ def _by_savepoint(pool: Pool, world: World) -> object:
         _by_transaction,
         _by_get,
         _by_submit,
+        _by_submit_in_a_transaction,
         _by_error_of_ours,
         _by_error_of_sql,
         _by_refused_submit,
