@@ -22,8 +22,8 @@ Answer = Accepted | BridgeError
 
 _MOST_AT_ONCE: Final = 200
 
-#: Two statements in flight keep PostgreSQL busy while one of them waits for the disk.
-_ABREAST: Final = 2
+#: A batch takes its time; from this size on it goes by a lane of its own, past the others.
+_BATCH_FROM: Final = 50
 _PATIENCE: Final = timedelta(seconds=15)
 
 
@@ -33,14 +33,18 @@ class Submitter:
     def __init__(self, pool: Pool, bell: Bell) -> None:
         self._pool = pool
         self._bell = bell
-        self._grouping: Grouping[Draft, Answer] = Grouping(
-            self._write, most=_MOST_AT_ONCE, abreast=_ABREAST, patience=_PATIENCE
-        )
+        self._singles = self._lane()
+        self._batches = self._lane()
+
+    def _lane(self) -> Grouping[Draft, Answer]:
+        """One statement at a time: with two, groups are half as large, and a row costs more."""
+        return Grouping(self._write, most=_MOST_AT_ONCE, abreast=1, patience=_PATIENCE)
 
     def submit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
         """Persist and publish; returns what became of each draft, in their order."""
         try:
-            return self._grouping.ask(drafts)
+            lane = self._singles if len(drafts) < _BATCH_FROM else self._batches
+            return lane.ask(drafts)
         except NotBegun:
             return [StoreUnavailable("the database is too busy")] * len(drafts)
         except NotFinished:
