@@ -58,16 +58,18 @@ class Store:
 
     def clear(self, since: UUID) -> None:
         """Remove every request that was made after this id, and leave no dead row behind."""
+        removed = 0
         with self.conn.transaction():
             self.conn.execute("SET LOCAL session_replication_role = replica")
             for table in ("csb_requests", "csb_requests_audit", "csb_requests_ref"):
-                self.conn.execute(
+                removed += self.conn.execute(
                     sql.SQL("DELETE FROM csb_app.{} WHERE correlation_id > %s").format(
                         sql.Identifier(table)
                     ),
                     (since,),
-                )
-        self.conn.execute("VACUUM (ANALYZE) csb_app.csb_requests, csb_app.csb_requests_audit")
+                ).rowcount
+        if removed:
+            self.conn.execute("VACUUM (ANALYZE) csb_app.csb_requests, csb_app.csb_requests_audit")
 
     def fill_waiting(self, redis_url: str, count: int) -> None:
         """Accept requests as the API does, and publish them."""
