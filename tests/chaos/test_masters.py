@@ -6,13 +6,13 @@ import time
 from datetime import timedelta
 
 import pytest
-
-from csb_core.local import processes
 from tests.chaos import proof
 from tests.chaos.patience import until
 from tests.chaos.platform import Platform
 from tests.chaos.service import kill
 from tests.chaos.watching import loaded, watched
+
+from csb_core.local import processes
 
 pytestmark = pytest.mark.chaos
 
