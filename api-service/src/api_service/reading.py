@@ -53,7 +53,7 @@ class Reader:
         self._circuit = circuit
         self._ended = EndedRequests()
         self._cached: Grouping[tuple[UUID, UUID], Hit | None] = Grouping(
-            cache.read_many, most=_MOST_AT_ONCE, abreast=2, patience=timedelta(seconds=1)
+            cache.read_many, most=_MOST_AT_ONCE, abreast=1, patience=timedelta(seconds=1)
         )
 
     def read(self, tenant_id: UUID, correlation_id: UUID) -> Shown:
