@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     failures = report.results.failures
-    partial = chosen.quick or chosen.only or chosen.rounds or chosen.history is not None
-    publish = not partial and not failures
+    publish = not (chosen.quick or chosen.only or failures)
     _write(report, run, python=run.parent / "bench-venv" / "bin" / "python", publish=publish)
     for failure in failures:
         print(f"bench: failed in {failure}", file=sys.stderr)

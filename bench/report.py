@@ -90,7 +90,7 @@ class Report:
 
     def _table(self) -> Iterator[str]:
         with_history = any(name.startswith(OLD) for name in self.results.figures)
-        more = " With 2 million ended requests |" if with_history else ""
+        more = f" With {self.sizes.history:,} ended requests |" if with_history else ""
         yield f"| | CSecBridge |{more} Beside it |"
         yield "|---|---|" + ("---|" if with_history else "") + "---|"
         for said, name, others in _ROWS:

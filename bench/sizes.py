@@ -33,16 +33,17 @@ class Sizes:
     huey: int
 
 
+#: A quarter of an hour on two cores.
 FULL: Final = Sizes(
-    rounds=5,
-    warm=2.0,
-    window=6.0,
+    rounds=3,
+    warm=1.5,
+    window=4.0,
     drain=30_000,
-    latency=12.0,
+    latency=10.0,
     stock=40_000,
     history=2_000_000,
     kills=12,
-    pgbench=4,
+    pgbench=3,
     celery_drain=1_500,
     pgqueuer_enqueue=3_000,
     pgqueuer_drain=30_000,
