@@ -33,13 +33,14 @@ from csb_core.queue import encode
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_draft, make_tenant
 from csb_core.worker.action import Action, Attempt
+from csb_core.worker.fitness import fit
 from csb_core.worker.main import WorkerProcess, create
 
 PROVIDER = "tiny"
 #: Short enough for tests; the ratios are those of the defaults.
 QUICK = {
-    "lease_seconds": 1.4,
-    "heartbeat_seconds": 0.4,
+    "lease_seconds": 3,
+    "heartbeat_seconds": 0.6,
     "rescue_seconds": 0.2,
     "block_seconds": 0.3,
     "grace_seconds": 10.0,
@@ -228,9 +229,15 @@ class Tiny:
             **{"database_url": self.url, "redis_url": self.redis_url, **QUICK, **given}
         )
 
-    def worker(self, actions: Mapping[str, Action] = NOOP, **settings: Any) -> WorkerProcess:
+    def worker(
+        self,
+        actions: Mapping[str, Action] = NOOP,
+        *,
+        probe: Callable[[], None] = fit,
+        **settings: Any,
+    ) -> WorkerProcess:
         """A worker that is wired and not started."""
-        return create(PROVIDER, actions, self.settings(**settings))
+        return create(PROVIDER, actions, self.settings(**settings), probe=probe)
 
     @contextmanager
     def working(
