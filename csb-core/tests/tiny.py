@@ -85,9 +85,13 @@ class Tiny:
         self.redis = redis.Redis.from_url(self.redis_url)
 
     def close(self) -> None:
+        self.hang_up()
+        self.redis.close()
+
+    def hang_up(self) -> None:
+        """Close the connections to PostgreSQL; they are made again when they are needed."""
         for conn in self._opened.values():
             conn.close()
-        self.redis.close()
 
     @property
     def url(self) -> str:
