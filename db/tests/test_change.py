@@ -170,10 +170,26 @@ def test_the_api_cancels_what_waits_and_is_its_tenants(world: World) -> None:
             assert outcome(conn, text, waiting) == "hidden"
 
 
+def test_a_blind_update_reaches_no_further(world: World) -> None:
+    """It reads no column, so no SELECT policy stands before it: the UPDATE policy must suffice."""
+    blind = """
+        UPDATE csb_app.csb_requests
+           SET status = 'CANCELLED', version = 2, moved_by = 'k', finished_at = now()
+    """
+    waiting = "SELECT FROM csb_app.csb_requests WHERE status = 'PENDING'"
+    with acting(world.database, "csb_api_user", autocommit=False) as conn:
+        assert outcome(conn, blind) == "0 rows"
+        set_tenant(conn, world.ours)
+        assert outcome(conn, blind) == outcome(conn, waiting) != "0 rows"
+
+
 @pytest.mark.parametrize("role", WORKERS)
 def test_a_worker_updates_open_rows_of_its_provider_only(world: World, role: str) -> None:
     touched = set()
     with acting(world.database, role, autocommit=False) as conn:
+        blind = outcome(conn, "UPDATE csb_app.csb_requests SET losses = 1")
+        waiting = "SELECT FROM csb_app.csb_requests WHERE status IN ('PENDING', 'IN_PROGRESS')"
+        assert blind == outcome(conn, waiting)
         for key, correlation_id in world.requests.items():
             text = "UPDATE csb_app.csb_requests SET losses = losses + 1 WHERE correlation_id = %s"
             if outcome(conn, text, correlation_id) == "1 rows":
