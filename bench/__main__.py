@@ -124,7 +124,7 @@ def _write(report: Report, run: Path, *, python: Path, publish: bool) -> None:
     page = ROOT / "docs" / "bench.md" if publish else run / "bench.md"
     page.write_text(report.page())
     if publish:
-        show_in(ROOT / "README.md", report.table())
+        show_in(ROOT / "README.md", report)
     print(f"bench: see {page}, {plot.name} beside it, and {results}")
 
 

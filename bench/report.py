@@ -153,13 +153,20 @@ class Report:
         )
 
 
-def show_in(readme: Path, table: str) -> None:
-    """Put the table between the marks of README; without marks nothing happens."""
+def show_in(readme: Path, report: Report) -> None:
+    """Put plot and table between the marks of README; without marks nothing happens."""
     text = readme.read_text() if readme.exists() else ""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if begin and end:
-        readme.write_text(f"{before}{begin}\n{table}{end}{after}")
+        shown = (
+            "`make bench` measures the platform beside yardsticks on the same machine, in one run. "
+            "[How, with floors\nand processor time](docs/bench.md). Medians of "
+            f"{report.sizes.rounds} rounds on {report.machine['cores']} cores that carried "
+            "PostgreSQL, Redis and the load generator as well:\n\n"
+            f"![The figures as bars](docs/bench.svg)\n\n{report.table()}"
+        )
+        readme.write_text(f"{before}{begin}\n{shown}{end}{after}")
 
 
 def _verdict(floor: Floor) -> str:
