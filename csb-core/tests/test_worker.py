@@ -5,6 +5,7 @@ The provider `tiny` has a role in the database and nothing else: what works here
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -19,20 +20,28 @@ from uuid import UUID
 import orjson
 import pytest
 from prometheus_client import generate_latest
-from tiny import PROVIDER, Act, Tiny, done, eventually
+from psycopg import sql
+from tiny import PROVIDER, Act, Tiny, done, eventually, make_end
 
 from csb_core import keys, leases, metrics
 from csb_core.cache import StatusCache
-from csb_core.errors import CacheUnavailable, ConfigurationError, LeaseLost, StoreUnavailable
+from csb_core.errors import (
+    CacheUnavailable,
+    ConfigurationError,
+    LeaseLost,
+    StoreRejected,
+    StoreUnavailable,
+)
 from csb_core.ids import new_id
 from csb_core.leases import LOSSES_BEFORE_ALONE
 from csb_core.models import Failed, Json, Lease, Outcome, Ref, Retry, Succeeded, Unfinished
 from csb_core.queue import decode, encode
 from csb_core.states import Status
 from csb_core.worker import executor as executing
-from csb_core.worker import fitness
+from csb_core.worker import fitness, recorder
 from csb_core.worker import settle as settling
 from csb_core.worker.action import Attempt
+from csb_core.worker.hand import Holding
 from csb_core.worker.main import WorkerProcess
 
 SECRET = "the tenant must not read this"
@@ -542,6 +551,88 @@ def test_our_own_faulty_configuration_burns_no_request_and_is_said(
     rows = [tiny.row(request) for request in ids]
     assert {row["retries"] for row in rows} == {0}
     assert {row["checkpoint"] for row in rows} == {None}
+
+
+# -- ends that PostgreSQL refuses
+
+
+@contextmanager
+def _refusing(tiny: Tiny, condition: str) -> Iterator[None]:
+    """PostgreSQL refuses rows of which this holds."""
+    tiny.superuser.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'data_exception'; END $$
+        """
+    )
+    try:
+        tiny.superuser.execute(
+            sql.SQL(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON csb_app.csb_requests"
+                " FOR EACH ROW WHEN ({}) EXECUTE FUNCTION refuse()"
+            ).format(sql.SQL(condition))
+        )
+        yield
+    finally:
+        tiny.superuser.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_an_end_that_postgresql_refuses_fails_its_request_and_harms_no_other(tiny: Tiny) -> None:
+    actions = {"noop": Act(do=done), "odd": always(Succeeded(result={"odd": 1}, changed=True))}
+    odd, ids = tiny.submit(1, "odd", ring=False), tiny.submit(12, ring=False)
+    tiny.push(*(tiny.message(request) for request in [*ids[:6], *odd, *ids[6:]]))
+    before = counted("csb_requests_recorded_total", provider=PROVIDER, status="FAILED")
+    with _refusing(tiny, "NEW.result ? 'odd'"), tiny.working(actions):
+        assert tiny.await_ends([*odd, *ids]) == {"SUCCESS": 12, "FAILED": 1}
+        more = tiny.submit(5)
+        assert tiny.await_ends(more) == {"SUCCESS": 5}
+    assert tiny.row(odd[0])["error"]["code"] == "result_unstorable"
+    assert counted("csb_requests_recorded_total", provider=PROVIDER, status="FAILED") == before + 1
+
+
+def test_where_nothing_at_all_can_be_recorded_the_others_are_recorded_first(tiny: Tiny) -> None:
+    """The process then ends; what it could not record is rescued, and not executed by it again."""
+    ids = tiny.submit(3)
+    worker = tiny.worker()
+    worker.pool.wait()
+    batch = [
+        (Holding(lease=lease, expires=math.inf, due=math.inf), make_end(lease))
+        for lease in tiny.claim(*ids, worker=worker.loop.worker)
+    ]
+    refused = batch[0][1].correlation_id
+    with _refusing(tiny, f"NEW.correlation_id = '{refused}'"), pytest.raises(StoreRejected):
+        recorder.record(batch, worker.pool, PROVIDER, worker=worker.loop.worker)
+    assert tiny.statuses() == {"SUCCESS": 2, "IN_PROGRESS": 1}
+    assert tiny.status(refused) is Status.IN_PROGRESS
+    worker.pool.close()
+
+
+def test_two_attempts_of_one_request_in_a_batch_are_told_apart(tiny: Tiny) -> None:
+    """After an outage both may end in the same turn; only the latest claim's end is written."""
+    [request] = tiny.submit()
+    worker = tiny.worker()
+    worker.pool.wait()
+    [first] = tiny.claim(request, worker="w1")
+    tiny.expire(request)
+    worker.rescuer.run_once()
+    [second] = tiny.claim(request, worker="w1")
+    batch = [
+        (
+            Holding(lease=lease, expires=math.inf, due=math.inf),
+            make_end(
+                lease,
+                result={"by": lease.token},
+                refs=(Ref(type="t", value=str(lease.token), service="s", operation="o"),),
+            ),
+        )
+        for lease in (second, first)
+    ]
+    recorded = recorder.record(batch, worker.pool, PROVIDER, worker="w1")
+    assert set(recorded) == {request}
+    assert tiny.row(request)["result"] == {"by": 2}
+    assert tiny.refs(request) == [(2, "2")]
+    assert tiny.trail(request)[-2:] == ["IN_PROGRESS>SUCCESS", "stale_write_rejected"]
+    worker.pool.close()
 
 
 # -- requests that lose their workers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from csb_core import leases, log, metrics, rescues
@@ -36,14 +35,10 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
     try:
         with connection(pool) as conn:
             recorded = leases.record(conn, [end for _, end in current], worker=worker)
-    except StoreRejected:
+    except StoreRejected as exc:
         if len(batch) == 1:
-            return _record_rejected(batch[0], pool, worker=worker)
-        return {
-            correlation_id: at
-            for one in batch
-            for correlation_id, at in record([one], pool, provider, worker=worker).items()
-        }
+            return _record_instead(batch[0], exc, pool, provider, worker=worker)
+        return _record_singly(batch, pool, provider, worker=worker)
     metrics.RECORD_SECONDS.labels(provider).observe(time.monotonic() - began)
     metrics.RECORD_BATCH.labels(provider).observe(len(recorded))
 
@@ -80,13 +75,30 @@ def _by_claim(batch: Batch) -> tuple[list[Item], list[Item]]:
     return current, superseded
 
 
-def _record_rejected(item: tuple[Holding, End], pool: Pool, *, worker: str) -> dict[UUID, Recorded]:
-    """The database refuses this very end: the request fails with that instead of staying open."""
+def _record_singly(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID, Recorded]:
+    """One statement each, all of them; then raises StoreRejected if it was raised for any."""
+    recorded: dict[UUID, Recorded] = {}
+    refusal: StoreRejected | None = None
+    for item in batch:
+        try:
+            recorded |= record([item], pool, provider, worker=worker)
+        except StoreRejected as exc:
+            refusal = exc
+    if refusal is not None:
+        raise refusal
+    return recorded
+
+
+def _record_instead(
+    item: Item, refusal: StoreRejected, pool: Pool, provider: str, *, worker: str
+) -> dict[UUID, Recorded]:
+    """An end that the database refuses becomes FAILED, and if it is that already, our death."""
     holding, end = item
     logger.error("request.end_rejected", extra={**_names(holding), "status": end.status})
-    plain = replace(settle(holding.lease, UNSTORABLE), refs=())
-    with connection(pool) as conn:
-        return leases.record(conn, [plain], worker=worker)
+    instead = settle(holding.lease, UNSTORABLE)
+    if instead == end:
+        raise refusal
+    return record([(holding, instead)], pool, provider, worker=worker)
 
 
 def _examine(refused: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID, Recorded]:
