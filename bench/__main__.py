@@ -18,7 +18,7 @@ from typing import Final
 import psycopg
 
 from bench import history, machine, venv
-from bench.failure import BenchFailed
+from bench.failure import BenchFailed, Ended
 from bench.floors import judge
 from bench.load import ROOT
 from bench.report import Report, show_in
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _alone(run), _bounded():
             report = _measure(run, sizes, chosen.only)
-    except (BenchFailed, subprocess.TimeoutExpired) as exc:
+    except (BenchFailed, Ended) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     failures = report.results.failures
@@ -145,7 +145,7 @@ def _bounded() -> Iterator[None]:
     """End in good order at SIGTERM, and when everything takes too long."""
 
     def end(number: int, _: object) -> None:
-        raise BenchFailed(f"ended by {signal.Signals(number).name}")
+        raise Ended(f"ended by {signal.Signals(number).name}")
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
     signal.alarm(int(_LONGEST.total_seconds()))

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class BenchFailed(Exception):
     """Something did not work, or answered what it should not have; the text says what."""
+
+
+class Ended(Exception):
+    """Somebody, or our own clock, has ended the whole run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -106,7 +107,7 @@ class Plan:
                 began = time.monotonic()
                 try:
                     reading = take()
-                except (BenchFailed, BridgeError) as exc:
+                except (BenchFailed, BridgeError, subprocess.TimeoutExpired) as exc:
                     results.failures.append(f"round {number}, {prefix}{name}: {exc}")
                     print(f"{number}/{rounds} {prefix}{name} FAILED: {exc}", flush=True)
                     continue
