@@ -15,11 +15,12 @@ import psycopg
 import pytest
 from db.tests import pgbouncer as bouncers
 from db.tests.pgbouncer import PgBouncer
-from db.tests.world import World, make_world
+from db.tests.world import World, acting, draft, make_world, submit
 from psycopg import sql
 
-from csb_core.db import Pool, open_pool
+from csb_core.db import Connection, Pool, open_pool
 from csb_core.local.postgres import PostgresServer
+from csb_core.models import Draft
 from csb_core.testing import Database, database, database_urls, make_tenant, postgres, template
 
 __all__ = ["database", "postgres", "template"]
@@ -71,6 +72,21 @@ def world(shared: Database) -> World:
 def tenant(shared: Database) -> UUID:
     """A tenant of this test alone."""
     return make_tenant(shared.admin)
+
+
+@pytest.fixture
+def waiting(shared: Database, tenant: UUID) -> Draft:
+    """A request of this test, accepted."""
+    one = draft(tenant)
+    submit(shared, one)
+    return one
+
+
+@pytest.fixture
+def worker(shared: Database) -> Iterator[Connection]:
+    """A connection as csb_aws_user."""
+    with acting(shared, "csb_aws_user") as conn:
+        yield conn
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from csb_core import leases, requests, rescues
 from csb_core.db import Connection
@@ -147,6 +148,24 @@ def end_of(lease: Lease, status: Status, **changes: Any) -> End:
         **changes,
     }
     return End(**values)
+
+
+def trail_of(database: Database, *drafts: Draft) -> list[dict[str, Any]]:
+    """What stands in the trail of these requests, oldest first, and which transaction wrote it."""
+    with (
+        acting(database, "superuser") as conn,
+        conn.cursor(row_factory=dict_row) as cur,
+    ):
+        cur.execute(
+            """
+            SELECT *, xmin::text AS written_by
+              FROM csb_app.csb_requests_audit
+             WHERE correlation_id = ANY (%s)
+             ORDER BY audit_id
+            """,
+            ([one.correlation_id for one in drafts],),
+        )
+        return cur.fetchall()
 
 
 def outcome(conn: Connection, statement: str, *values: object) -> str:
