@@ -31,18 +31,6 @@ OPEN: Final = "csb_requests_open"
 AGES_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
 MARGIN: Final = timedelta(seconds=5)
 
-BACKLOG_IS_READ: Final = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="rescue() bounds rung_at by COALESCE, which row-level security keeps out of the index"
-    " (it is not known to be leakproof); LEAST is, and says the same",
-)
-HISTORY_IS_READ: Final = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="open_work() does not say finished_at IS NULL, so csb_requests_open is no use",
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
@@ -219,14 +207,12 @@ def test_the_rescuer_reads_what_is_open_by_its_last_ring(
     assert _plan_of_rescue(large, oldest)[0] == {OPEN, KEY}
 
 
-@BACKLOG_IS_READ
 def test_a_backlog_that_was_rung_costs_the_rescuer_nothing(large: Crowd) -> None:
     with acting(large.database, "csb_aws_user") as conn, conn.transaction(force_rollback=True):
         assert _rescue(AGES_AGO)(conn) == []
     assert _plan_of_rescue(large, AGES_AGO)[1] < 50
 
 
-@HISTORY_IS_READ
 def test_what_is_open_can_be_counted_without_a_look_at_history(large: Crowd) -> None:
     with acting(large.database, "csb_admin_user") as conn:
         conn.execute("SET enable_seqscan = off")  # is there another way at all?
@@ -263,7 +249,6 @@ def test_claiming_and_extending_leave_every_index_alone(large: Crowd) -> None:
 
 
 @pytest.mark.slow
-@BACKLOG_IS_READ
 def test_two_hundred_thousand_waiting_requests_are_not_read_by_the_rescuer(clone: Clone) -> None:
     with clone() as database:
         crowd = _fill(database, rows=200_000, ended=0)

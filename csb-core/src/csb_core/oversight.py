@@ -159,30 +159,17 @@ def open_work(conn: Connection) -> list[Work]:
     with conn.cursor(row_factory=class_row(Work)) as cur:
         cur.execute(
             """
-            WITH waiting AS (
-                SELECT cloud_provider,
-                       count(*) FILTER (WHERE available_at <= now()) AS due,
-                       count(*) FILTER (WHERE available_at > now())  AS delayed,
-                       min(available_at)                             AS oldest
-                  FROM csb_app.csb_requests
-                 WHERE status = 'PENDING'
-                 GROUP BY cloud_provider
-            ), in_hand AS (
-                SELECT cloud_provider, count(*) AS in_progress
-                  FROM csb_app.csb_requests
-                 WHERE status = 'IN_PROGRESS'
-                 GROUP BY cloud_provider
-            )
-            SELECT COALESCE(w.cloud_provider, h.cloud_provider) AS provider,
-                   COALESCE(w.due, 0)                           AS due,
-                   COALESCE(w.delayed, 0)                       AS delayed,
-                   COALESCE(h.in_progress, 0)                   AS in_progress,
-                   CASE WHEN w.due > 0
-                        THEN extract(epoch FROM now() - w.oldest)::float8
-                   END                                          AS oldest_due_seconds
-              FROM waiting w
-              FULL JOIN in_hand h ON h.cloud_provider = w.cloud_provider
-             ORDER BY provider
+            SELECT cloud_provider AS provider,
+                   count(*) FILTER (WHERE status = 'PENDING' AND available_at <= now()) AS due,
+                   count(*) FILTER (WHERE status = 'PENDING' AND available_at > now()) AS delayed,
+                   count(*) FILTER (WHERE status = 'IN_PROGRESS') AS in_progress,
+                   extract(epoch FROM now() - min(available_at) FILTER (
+                       WHERE status = 'PENDING' AND available_at <= now()))::float8
+                       AS oldest_due_seconds
+              FROM csb_app.csb_requests
+             WHERE finished_at IS NULL
+             GROUP BY cloud_provider
+             ORDER BY cloud_provider
             """
         )
         return cur.fetchall()

@@ -70,7 +70,7 @@ def rescue(
                  WHERE finished_at IS NULL
                    AND cloud_provider = %(provider)s
                    AND rung_at > '-infinity'
-                   AND rung_at <= COALESCE(%(oldest)s::timestamptz, now())
+                   AND rung_at <= LEAST(%(oldest)s::timestamptz, now())
                    AND status = 'IN_PROGRESS'
                    AND lease_expires_at < now()
                    AND (SELECT ours FROM gate)
