@@ -23,7 +23,7 @@ def answer(document: Json | bytes, status: int = 200, **headers: str) -> Respons
     """Return a JSON response; header names are given with underscores for hyphens."""
     body = document if isinstance(document, bytes) else orjson.dumps(document, option=_OPTIONS)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(body, status=status, headers=named, mimetype=_JSON)
+    return Response(body, status=status, headers=named, content_type=_JSON)
 
 
 def path_of(correlation_id: UUID) -> str:

@@ -86,6 +86,8 @@ def id_of(text: str) -> UUID:
 def query(known: frozenset[str]) -> Mapping[str, str]:
     """Return the query parameters; raises BadRequest for one unknown, or given twice."""
     found: dict[str, str] = {}
+    if not request.environ.get("QUERY_STRING"):
+        return found
     for name, value in request.args.items(multi=True):
         if name not in known:
             raise BadRequest(f"there is no query parameter {name[:64]!r} here: {_all(known)}")
