@@ -10,6 +10,7 @@ from tests.chaos import proof
 from tests.chaos.patience import until
 from tests.chaos.platform import Platform
 from tests.chaos.service import kill
+from tests.chaos.tiers import long_form
 from tests.chaos.watching import loaded, watched
 
 from csb_core.local import processes
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.chaos
 ENDED = timedelta(seconds=60)
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", ["api", long_form("worker")])
 def test_master_killed(platform: Platform, name: str) -> None:
     """A supervisor starts another at once, while the orphans still serve on the same port."""
     service = platform.services[name]

@@ -18,6 +18,7 @@ from tests.chaos import proof
 from tests.chaos.client import Client
 from tests.chaos.patience import until
 from tests.chaos.platform import Platform
+from tests.chaos.tiers import long_form
 from tests.chaos.watching import loaded, watched
 
 from csb_core.local.postgres import Mode
@@ -25,13 +26,12 @@ from csb_core.local.postgres import Mode
 pytestmark = pytest.mark.chaos
 
 ENDED = timedelta(seconds=60)
-BEFORE = AFTER = 0.7
+BEFORE = AFTER = 0.5
 PER_SECOND = 8
 
 
 #: How long the API waits for a connection before it says 503.
 POOL_PATIENCE = 3
-LONG = [pytest.mark.chaos_long, pytest.mark.timeout(300)]
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def test_redis_flushed(platform: Platform) -> None:
     assert {asked.answer.status for asked in client.asked} == {202}
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=LONG)])
+@pytest.mark.parametrize("seconds", [5, long_form(30)])
 def test_redis_down(platform: Platform, seconds: float) -> None:
     """Requests are accepted as before, and quickly; the probe tells what is amiss."""
     with under_load(platform) as client:
@@ -77,6 +77,7 @@ def test_redis_down(platform: Platform, seconds: float) -> None:
     until(lambda: platform.depth() == 0, ENDED, "the new list is worked off")
 
 
+@pytest.mark.chaos_long
 def test_redis_hangs(platform: Platform) -> None:
     """It keeps its connections and says nothing for a while, then goes on with old statuses."""
     with under_load(platform) as client:
@@ -92,9 +93,9 @@ def test_redis_hangs(platform: Platform) -> None:
     ("mode", "seconds"),
     [
         ("fast", 0.5),
-        ("immediate", 4),
-        pytest.param("fast", 30, marks=LONG),
-        pytest.param("immediate", 30, marks=LONG),
+        ("immediate", 3.5),
+        long_form("fast", 30),
+        long_form("immediate", 30),
     ],
 )
 def test_postgres_restarted(platform: Platform, mode: Mode, seconds: float) -> None:

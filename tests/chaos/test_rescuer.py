@@ -21,22 +21,21 @@ from csb_core import keys
 from csb_core.queue import decode
 from csb_core.worker.rescuer import HIGH_WATER, MARGIN, MOST
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.chaos_long, pytest.mark.timeout(1200)]
 
 PROCESSES = 3
-SLOTS = 4
+SLOTS = 16
 
 
-@pytest.fixture
-def narrow(new_platform: Make) -> Iterator[Platform]:
+@pytest.fixture(scope="module")
+def narrow(new_platform: Make) -> Platform:
     """A platform whose worker has few slots, so that a test can fill them all."""
     platform = new_platform()
     platform.add_api()
     settings = {**BRISK, "CSB_PROCESSES": str(PROCESSES), "CSB_SLOTS": str(SLOTS)}
     platform.add_worker(app=PLAYING, **settings)
     platform.await_ready()
-    yield platform
-    platform.end()
+    return platform
 
 
 def watch_depth(platform: Platform, seconds: float) -> int:
@@ -54,16 +53,13 @@ def ids_in_list(platform: Platform) -> list[str]:
         return [str(decode(raw).correlation_id) for raw in redis.lrange(keys.queue("aws"), 0, -1)]
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        4_000,
-        pytest.param(200_000, marks=[pytest.mark.chaos_long, pytest.mark.timeout(900)]),
-    ],
-)
+@pytest.mark.parametrize("rows", [4_000, 200_000])
 def test_backlog_is_not_doubled(narrow: Platform, rows: int) -> None:
     """Neither while the list stands, nor when it was lost; and in the end each was done once."""
+    narrow.await_ready()
     client = narrow.client()
+    with narrow.truth() as conn:
+        (began,) = conn.execute("SELECT now()").fetchone() or (None,)
     with closed_gate(narrow):
         hold(narrow, client, PROCESSES * SLOTS)
         post_backlog(client, rows)
@@ -82,18 +78,25 @@ def test_backlog_is_not_doubled(narrow: Platform, rows: int) -> None:
 
     with narrow.truth() as conn:
         ends = conn.execute(
-            "SELECT status, attempt, count(*) FROM csb_app.csb_requests GROUP BY status, attempt"
+            """
+            SELECT status, attempt, count(*)
+              FROM csb_app.csb_requests
+             WHERE created_at >= %s
+             GROUP BY status, attempt
+            """,
+            (began,),
         ).fetchall()
     everything = rows + PROCESSES * SLOTS
     assert ends == [("SUCCESS", 1, everything)]
     effects = (narrow.folder / "effects").read_text().split()
-    assert len(effects) == len(set(effects)) == everything
+    assert len(effects) == len(set(effects)) >= everything
     until(lambda: narrow.depth() == 0, timedelta(seconds=5), "the list is empty")
 
 
 def test_rescuer_stopped_before_it_tells(narrow: Platform) -> None:
     """It has marked rows as rung and has not rung: others ring after the margin."""
     client = narrow.client()
+    narrow.orders.clear()
     with closed_gate(narrow):
         asked = hold(narrow, client, 6)
         before = holds(narrow, [one.key for one in asked])
@@ -111,26 +114,23 @@ def test_rescuer_stopped_before_it_tells(narrow: Platform) -> None:
 
 @pytest.mark.parametrize("arn_length", [0, 1900])
 def test_rescuer_stopped_inside_its_statement(narrow: Platform, arn_length: int) -> None:
-    """PostgreSQL has to answer somebody who does not listen; nobody else waits for that."""
+    """PostgreSQL has to answer somebody who does not listen; nobody else waits for that.
+
+    The long ARNs make the answer longer than what fits between the two.
+    """
     client = narrow.client()
+    narrow.orders.clear()
     with closed_gate(narrow):
-        asked = hold(narrow, client, PROCESSES * SLOTS)
-        before = holds(narrow, [one.key for one in asked])
+        hold(narrow, client, PROCESSES * SLOTS)
         post_backlog(client, MOST, arn_length=arn_length)
         deaf, *others = narrow.services["worker"].processes()
         with stopped(*others):
             stop_inside(narrow, "rescuer-asking")
-        try:
-            lost = [key for key, one in before.items() if one.pid == deaf]
-            until(lambda: narrow.depth() >= MOST, timedelta(seconds=20), "the list is rung anew")
-            until(
-                lambda: not holds(narrow, lost),
-                timedelta(seconds=20),
-                "what the stopped process held is given back",
-            )
-        finally:
-            os.kill(deaf, signal.SIGCONT)
-    proof.await_ends(narrow, timedelta(seconds=60))
+    try:
+        proof.await_ends(narrow, timedelta(seconds=90))
+    finally:
+        os.kill(deaf, signal.SIGCONT)
+    proof.close(narrow, client.asked, limit=timedelta(seconds=30))
 
 
 @contextmanager
