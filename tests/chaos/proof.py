@@ -99,6 +99,12 @@ def await_ends(platform: Platform, limit: timedelta) -> None:
     )
 
 
+def security_events(platform: Platform) -> list[str]:
+    """What workers have refused as forged or unknown; nobody here sends such messages."""
+    with platform.truth() as conn:
+        return [row[0] for row in conn.execute("SELECT event FROM csb_app.csb_security_events")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """Where everything went that was asked; printed by the tests, asserted by `close`."""
@@ -120,6 +126,7 @@ def close(platform: Platform, asked: Sequence[Asked], *, limit: timedelta) -> Ac
         f"{one.key}: {fault}" for one in asked for fault in _faults(one, known.get(one.key))
     ]
     assert not unaccounted, f"{len(unaccounted)} of {len(asked)}: {unaccounted[:10]}"
+    assert security_events(platform) == [], "a message came before its row, or was not ours"
 
     silent = [one for one in asked if one.answer.status is None]
     return Account(
