@@ -12,7 +12,7 @@ import orjson
 from psycopg.rows import dict_row
 
 from csb_core.db import Connection
-from csb_core.errors import Conflict
+from csb_core.errors import Conflict, StoreRejected
 from csb_core.models import Draft, Json, Request
 from csb_core.states import Status
 
@@ -54,7 +54,8 @@ class Filters:
 def insert(conn: Connection, drafts: Sequence[Draft]) -> list[Accepted]:
     """Accept drafts of any tenants in one round trip and one commit; answers in their order.
 
-    `conn` is in autocommit. An item that is not created harms no other.
+    `conn` is in autocommit. An item that is not created harms no other. Raises StoreRejected when
+    a draft's own id is a row already.
     """
     rows = conn.execute(
         "SELECT * FROM csb_app.submit(%s::json)",
@@ -71,6 +72,10 @@ def insert(conn: Connection, drafts: Sequence[Draft]) -> list[Accepted]:
         )
         for asked, outcome, correlation_id, status, version, created_at, rung_at in rows
     }
+    unanswered = [draft for draft in drafts if draft.correlation_id not in answers]
+    if unanswered:
+        # Its own row was there before: the acknowledgement of an earlier call had been lost.
+        raise StoreRejected(f"{len(unanswered)} of the drafts are rows already: look them up")
     return [answers[draft.correlation_id] for draft in drafts]
 
 
