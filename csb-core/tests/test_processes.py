@@ -21,7 +21,8 @@ from tiny import Tiny, eventually
 from csb_core.local import ports
 from csb_core.states import Status
 
-HERE = Path(__file__).resolve().parent
+#: Where the processes find `tiny_worker`.
+PATH = os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def fleet(tiny: Tiny, folder: Path, **settings: object) -> Iterator[Fleet]:
             ],
             env={
                 **os.environ,
-                "PYTHONPATH": str(HERE),
+                "PYTHONPATH": PATH,
                 "TINY_FOLDER": str(folder),
                 **{f"CSB_{name}": str(value) for name, value in options.items()},
             },
@@ -237,7 +238,7 @@ def test_a_worker_that_cannot_start_says_which_settings_are_at_fault(tmp_path: P
         ],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("CSB_")},
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": PATH,
             "TINY_FOLDER": str(tmp_path),
             "CSB_DATABASE_URL": "mysql://hunter2",
         },

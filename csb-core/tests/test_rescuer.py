@@ -229,6 +229,16 @@ def test_two_at_once_ring_once(tiny: Tiny) -> None:
     assert Counter(row.correlation_id for row in found) == dict.fromkeys(ids, 1)
 
 
+def test_while_one_passes_the_others_spare_themselves_the_look(tiny: Tiny) -> None:
+    ids = tiny.submit(3, ring=False)
+    tiny.age(60)
+    with psycopg.connect(tiny.url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('csb.rescue.tiny', 0))")
+        assert rescue(tiny) == []  # at once, without waiting
+        other.rollback()
+        assert len(rescue(tiny)) == len(ids)
+
+
 @contextmanager
 def _stopped_in_a_pass(tiny: Tiny, **session: str) -> Iterator[psycopg.Connection]:
     """A process that has sent the rescuer's statement and reads no more, as if by SIGSTOP."""
@@ -245,6 +255,7 @@ def _stopped_in_a_pass(tiny: Tiny, **session: str) -> Iterator[psycopg.Connectio
                 "margin": MARGIN,
                 "room": MOST,
                 "lone_losses": 2,
+                "most_expired": 1000,
                 "loss": Jsonb(LOSS),
                 "poison": Jsonb(POISON),
             },

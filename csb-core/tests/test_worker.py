@@ -283,6 +283,28 @@ def test_a_heartbeat_keeps_a_request_three_times_longer_than_its_lease(tiny: Tin
     assert tiny.trail(ids[0]) == ["created", "PENDING>IN_PROGRESS", "IN_PROGRESS>SUCCESS"]
 
 
+def test_a_heartbeat_tells_at_once_what_is_lost(tiny: Tiny) -> None:
+    ids = tiny.submit(3)
+    worker = tiny.worker()
+    worker.pool.wait()
+    holdings = [
+        Holding(lease=lease, expires=time.monotonic() + 60, due=math.inf)
+        for lease in tiny.claim(*ids)
+    ]
+    for holding in holdings:
+        worker.loop.hand.add(holding)
+    assert worker.heartbeat.run_once() == 0
+    tiny.expire(ids[1])
+    worker.rescuer.run_once()
+    assert worker.heartbeat.run_once() == 1
+    assert [holding.lost for holding in holdings] == [h.lease.claim[0] == ids[1] for h in holdings]
+    for holding in holdings:
+        assert holding.is_good_for(timedelta(seconds=1)) is not holding.lost
+    assert worker.heartbeat.run_once() == 0  # it is not asked for again
+    assert tiny.status(ids[1]) is Status.PENDING
+    worker.pool.close()
+
+
 @contextmanager
 def _asked_to_end() -> Iterator[threading.Event]:
     """Notes SIGTERM, by which a process asks gunicorn to replace it, instead of following it."""
@@ -665,6 +687,29 @@ def test_what_has_lost_workers_is_executed_alone_and_the_others_go_on(tiny: Tiny
     assert sorted(together)[-4:] == [1, 1, 1, 1]
 
 
+def test_a_process_does_not_stay_closed_for_what_another_has_taken(tiny: Tiny) -> None:
+    """One suspect is rung everywhere; it must not keep a fleet from working."""
+    gate = Gate()
+    slow = tiny.submit(1, "slow")
+    with tiny.working({"slow": Act(do=gate), "noop": Act(do=done)}) as worker:
+        eventually(lambda: gate.begun[slow[0]])
+        [suspect] = tiny.submit(1, "elsewhere", ring=False)
+        tiny.superuser.execute(
+            "UPDATE csb_app.csb_requests SET losses = 2 WHERE correlation_id = %s", (suspect,)
+        )
+        tiny.push(tiny.message(suspect))
+        eventually(lambda: worker.loop.lonely and worker.loop.slots.busy == 1)
+        later = tiny.submit(3)
+        time.sleep(0.5)
+        assert tiny.statuses() == {"IN_PROGRESS": 1, "PENDING": 4}  # closed, for good reason
+
+        tiny.claim(suspect, worker="another", alone=True)
+        assert tiny.await_ends(later) == {"SUCCESS": 3}
+        assert tiny.status(slow[0]) is Status.IN_PROGRESS
+        gate.open.set()
+        tiny.await_ends(slow)
+
+
 def test_a_lone_claim_that_postgresql_does_not_answer_is_made_again(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -710,6 +755,25 @@ def test_at_the_end_what_is_in_hand_is_finished_and_what_was_popped_goes_back(ti
     assert {tiny.row(request)["attempt"] for request in ids} == {0, 1}
     with tiny.working():
         assert tiny.await_ends(ids) == {"SUCCESS": 20}
+
+
+def test_what_postgresql_does_not_let_us_claim_goes_back_in_order(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    tiny.submit(3)
+    standing = tiny.standing()
+    worker = tiny.worker()
+    worker.pool.wait()
+    monkeypatch.setattr(leases, "claim", unavailable)
+    assert worker.loop.slots.take() == 8
+    with pytest.raises(StoreUnavailable):
+        worker.loop.turn(worker.intake.run_once(2), [])
+    assert tiny.standing() == standing
+    assert worker.loop.slots.busy == 6
+    worker.pool.close()
 
 
 def test_what_arrives_while_a_worker_ends_goes_back_in_order(tiny: Tiny) -> None:

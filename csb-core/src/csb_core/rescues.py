@@ -18,6 +18,9 @@ from csb_core.states import Status
 #: So many workers lost while they held nothing else, and the request itself is to blame.
 LONE_LOSSES_BEFORE_FAILED: Final = 2
 
+#: Leases that one pass returns.
+MOST_EXPIRED: Final = 1_000
+
 SecurityEvent = Literal["message_unreadable", "message_unknown", "message_forged"]
 
 
@@ -75,7 +78,7 @@ def rescue(
                    AND lease_expires_at < now()
                    AND (SELECT ours FROM gate)
                  ORDER BY correlation_id
-                 LIMIT 1000
+                 LIMIT %(most_expired)s
                    FOR UPDATE SKIP LOCKED),
             due AS MATERIALIZED (
                 SELECT correlation_id, false AS lost, false AS spent
@@ -117,6 +120,7 @@ def rescue(
                 "margin": margin,
                 "room": room,
                 "lone_losses": LONE_LOSSES_BEFORE_FAILED,
+                "most_expired": MOST_EXPIRED,
                 "loss": Jsonb(LOSS),
                 "poison": Jsonb(POISON),
             },

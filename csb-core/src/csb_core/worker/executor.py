@@ -105,9 +105,7 @@ class Executor:
         while True:
             holding = self._work.get()
             finished = self.execute(holding)
-            holding.due = (
-                math.inf
-            )  # it did return: how long its record takes is no fault of its own
+            holding.due = math.inf  # it did return, however long its record takes
             self._done(finished)
 
     def execute(self, holding: Holding) -> Finished:

@@ -33,6 +33,8 @@ Event = Popped | Finished
 
 #: How long a turn waits for something to happen before it looks around.
 TURN: Final = timedelta(milliseconds=500)
+#: How often a worker that waits for its hands to be empty asks whether it still needs to.
+LOOK_AGAIN: Final = timedelta(seconds=1)
 #: Moves that wait for a Redis which does not take them.
 MOST_UNFORGOTTEN: Final = 50_000
 #: Why no slot may be taken while a request that loses its workers is executed alone.
@@ -60,6 +62,8 @@ class Loop:
     unforgotten: dict[UUID, int] = field(default_factory=dict)
     #: Requests that have lost several workers: each waits until it can be claimed alone.
     lonely: deque[Ringing] = field(default_factory=deque)
+    #: When it was last made sure that these still wait.
+    looked: float = 0.0
     last_turn: float = field(default_factory=time.monotonic)
 
     def run(self, intake: threading.Thread) -> None:
@@ -127,6 +131,7 @@ class Loop:
         self.slots.give(len(unclaimed))
         if unclaimed:
             self.lonely.extend(self.desk.explain(unclaimed))
+            self.looked = time.monotonic()
         if self.lonely:
             self.slots.close(ALONE)
             self.begin_alone()
@@ -134,6 +139,7 @@ class Loop:
     def begin_alone(self) -> None:
         """Claim one request that keeps losing its workers, once nothing else is in hand."""
         if len(self.hand) or self.slots.busy or self.unrecorded:
+            self._look_again()
             return
         if self.stop.is_set():
             self.lonely.clear()  # the rescuer of whoever stays will ring for them
@@ -142,6 +148,14 @@ class Loop:
         claimed = self._claim([self.lonely[0]], alone=True)
         self.lonely.popleft()
         if not claimed and not self.lonely:
+            self.slots.open(ALONE)
+
+    def _look_again(self) -> None:
+        """Close for nobody's sake no longer: another process may have come first."""
+        if time.monotonic() - self.looked > LOOK_AGAIN.total_seconds():
+            self.lonely = deque(self.desk.explain(list(self.lonely)))
+            self.looked = time.monotonic()
+        if not self.lonely:
             self.slots.open(ALONE)
 
     def _claim(self, ringing: list[Ringing], *, alone: bool = False) -> dict[UUID, Lease]:

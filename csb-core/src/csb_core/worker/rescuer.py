@@ -16,7 +16,7 @@ from csb_core.db import Pool, connection
 from csb_core.errors import CacheUnavailable, QueueUnavailable, StoreRejected, StoreUnavailable
 from csb_core.models import Message
 from csb_core.queue import Queue, encode
-from csb_core.rescues import Rescued
+from csb_core.rescues import MOST_EXPIRED, Rescued
 from csb_core.states import Status
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MARGIN: Final = timedelta(seconds=2)
 #: A list that is longer needs no more rings: there is work enough for everybody.
 HIGH_WATER: Final = 10_000
-#: Rows of one pass; a longer backlog takes the next pass at once.
+#: Rows that one pass rings; a longer backlog takes the next pass at once.
 MOST: Final = 2_000
 
 
@@ -45,7 +45,7 @@ class Rescuer:
         full = False
         while not self.stop.wait(0 if full else self._pause()):
             try:
-                full = len(self.run_once()) >= MOST
+                full = len(self.run_once()) >= MOST_EXPIRED
             except (StoreUnavailable, StoreRejected, QueueUnavailable, CacheUnavailable) as exc:
                 full = False
                 logger.warning("rescue.failed", extra={"reason": str(exc)})
