@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from tests.chaos import proof
@@ -50,7 +51,8 @@ def watch_depth(platform: Platform, seconds: float) -> int:
 
 def ids_in_list(platform: Platform) -> list[str]:
     with platform.bell() as redis:
-        return [str(decode(raw).correlation_id) for raw in redis.lrange(keys.queue("aws"), 0, -1)]
+        messages = cast("list[bytes]", redis.lrange(keys.queue("aws"), 0, -1))
+    return [str(decode(raw).correlation_id) for raw in messages]
 
 
 @pytest.mark.parametrize("rows", [4_000, 200_000])
