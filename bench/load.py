@@ -111,8 +111,11 @@ def _attend(process: subprocess.Popen[bytes], load: Load, meter: Meter) -> Answe
     told = json.loads(out)
     if told["faults"]:
         raise BenchFailed(f"answers that must not be: {told['statuses']} {told['faults'][:2]}")
+    count = len(told["shots"] or told["latencies"])
+    if not count:
+        raise BenchFailed("nothing was answered within the window")
     return Answered(
-        count=len(told["shots"] or told["latencies"]),
+        count=count,
         seconds=load.window,
         began=began,
         ended=ended,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,7 @@ from statistics import median
 from typing import Final
 
 from bench import ours
-from bench.failure import BenchFailed
+from bench.failure import Ended
 from bench.recovery import recovery
 from bench.scene import Measure, Reading, stage
 from bench.servers import Platform
@@ -19,7 +18,6 @@ from bench.yardsticks import bare, celery
 from bench.yardsticks.huey import huey
 from bench.yardsticks.pgqueuer import pgqueuer
 from bench.yardsticks.side import Side
-from csb_core.errors import BridgeError
 
 #: Stands before the names of what was measured with a long history in the tables.
 OLD: Final = "history: "
@@ -107,9 +105,11 @@ class Plan:
                 began = time.monotonic()
                 try:
                     reading = take()
-                except (BenchFailed, BridgeError, subprocess.TimeoutExpired) as exc:
-                    results.failures.append(f"round {number}, {prefix}{name}: {exc}")
-                    print(f"{number}/{rounds} {prefix}{name} FAILED: {exc}", flush=True)
+                except Ended:
+                    raise
+                except Exception as exc:  # noqa: BLE001 - whatever it is, other figures stand
+                    results.failures.append(f"round {number}, {prefix}{name}: {exc!r}")
+                    print(f"{number}/{rounds} {prefix}{name} FAILED: {exc!r}", flush=True)
                     continue
                 results.add(reading, prefix)
                 told = ", ".join(f"{k} {v:,.2f}" for k, v in reading.figures.items())
