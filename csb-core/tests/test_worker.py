@@ -657,6 +657,28 @@ def test_two_attempts_of_one_request_in_a_batch_are_told_apart(tiny: Tiny) -> No
     worker.pool.close()
 
 
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SUCCESS])
+def test_what_the_rescuer_has_taken_back_is_not_taken_for_our_own(
+    tiny: Tiny, status: Status
+) -> None:
+    """The token is still ours then; whose move it was tells the difference."""
+    [request] = tiny.submit()
+    worker = tiny.worker()
+    worker.pool.wait()
+    [lease] = tiny.claim(request, worker="w1")
+    tiny.expire(request)
+    worker.rescuer.run_once()
+    wait = timedelta() if status is Status.PENDING else None
+    item = (
+        Holding(lease=lease, expires=math.inf, due=math.inf),
+        make_end(lease, status=status, wait=wait),
+    )
+    assert recorder.record([item], worker.pool, PROVIDER, worker="w1") == {}
+    assert tiny.status(request) is Status.PENDING
+    assert tiny.trail(request)[-1] == "stale_write_rejected"
+    worker.pool.close()
+
+
 # -- requests that lose their workers
 
 
