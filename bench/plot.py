@@ -53,7 +53,7 @@ _PANELS: tuple[tuple[str, float | None, tuple[tuple[str, str], ...]], ...] = (
         (("p50", "to_end_ms_p50"), ("p95", "to_end_ms_p95"), ("p99", "to_end_ms_p99")),
     ),
     (
-        "with a long history in the tables, % of the same with a short one",
+        "with a long history in the tables, % of without",
         85,
         (
             ("POST", "post_per_s"),
