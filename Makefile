@@ -91,6 +91,7 @@ lock: setup ## compile the hashed locks anew
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) api-service/pyproject.toml -o api-service/requirements.txt
 	$(COMPILE) worker-service-aws/pyproject.toml -o worker-service-aws/requirements.txt
+	$(COMPILE) -c requirements-dev.txt bench/requirements.in -o bench/requirements.txt
 
 bench: setup ## measure us beside yardsticks on this machine
 	$(BIN)/python -m bench
