@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from csb_core.local import postgres as embedded_postgres
@@ -25,6 +26,10 @@ from csb_core.testing import (
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny import Tiny, emptied
+
+# How long an example takes says more about the machine than about us.
+hypothesis.settings.register_profile("csb-core", deadline=None)
+hypothesis.settings.load_profile("csb-core")
 
 __all__ = ["database", "postgres", "redis_server", "redis_url", "template"]
 

@@ -403,11 +403,11 @@ def test_a_process_may_meet_its_own_lost_request_again(tiny: Tiny) -> None:
         )
         eventually(lambda: tiny.row(request)["attempt"] == 2)
         assert len(worker.loop.hand) == 2
-        time.sleep(0.8)  # a heartbeat, which tells the first attempt
+        eventually(lambda: [one.lease.attempt for one in worker.loop.hand.to_extend()] == [2])
         first.set()
         eventually(lambda: len(worker.loop.hand) == 1)
-        time.sleep(3.5)  # longer than the lease: the second one is still kept alive
-        assert tiny.row(request)["attempt"] == 2
+        until = tiny.row(request)["lease_expires_at"]
+        eventually(lambda: tiny.row(request)["lease_expires_at"] > until)  # still kept alive
         second.set()
         assert tiny.await_ends([request]) == {"SUCCESS": 1}
     assert tiny.row(request)["result"] == {"attempt": 2}

@@ -39,7 +39,7 @@ from csb_core.worker.main import WorkerProcess, create
 PROVIDER = "tiny"
 #: Short enough for tests; the ratios are those of the defaults.
 QUICK = {
-    "lease_seconds": 3,
+    "lease_seconds": 5,
     "heartbeat_seconds": 0.6,
     "rescue_seconds": 0.2,
     "block_seconds": 0.3,
