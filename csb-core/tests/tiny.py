@@ -42,7 +42,7 @@ QUICK = {
     "lease_seconds": 5,
     "heartbeat_seconds": 0.6,
     "rescue_seconds": 0.2,
-    "block_seconds": 0.3,
+    "block_seconds": 0.1,
     "grace_seconds": 10.0,
     "slots": 8,
     "pool_min": 1,
