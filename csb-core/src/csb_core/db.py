@@ -54,7 +54,9 @@ def open_pool(
         timeout=timeout.total_seconds(),
         max_waiting=most * 50,
         max_idle=300,
-        reconnect_timeout=10,
+        # Past it a new attempt is made when a connection is asked for, at once; until then the pool
+        # goes on by itself, ever more slowly, while the server may long be back.
+        reconnect_timeout=1,
         open=False,
         name=name,
     )
