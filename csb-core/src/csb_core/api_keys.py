@@ -14,7 +14,11 @@ from csb_core import keys
 from csb_core.db import Connection
 from csb_core.errors import NotFound
 
-SCOPES: Final = ("requests:read", "requests:write", "requests:operate", "admin")
+SCOPES: Final = (
+    *("requests:read", "requests:write", "requests:operate"),
+    *("utils:read", "utils:write", "utils:execute"),
+    "admin",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

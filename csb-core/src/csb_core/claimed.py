@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from csb_core.models import Json, Lease, Target
+from csb_core.pins import pin_of
 
 
 def lease_of(row: Mapping[str, Any]) -> Lease:
@@ -32,6 +33,7 @@ def lease_of(row: Mapping[str, Any]) -> Lease:
         request_id=row["request_id"],
         checkpoint=row["checkpoint"],
         target=_target(row["account_id"], row["target"]) if row["target"] else None,
+        util=pin_of(row),
     )
 
 

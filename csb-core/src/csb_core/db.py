@@ -84,13 +84,19 @@ def connection(pool: Pool) -> Iterator[Connection]:
 
 
 @contextmanager
-def tenant_transaction(pool: Pool, tenant_id: UUID) -> Iterator[Connection]:
+def tenant_transaction(
+    pool: Pool, tenant_id: UUID, *, key_id: str | None = None
+) -> Iterator[Connection]:
     """A transaction that sees the rows of one tenant; the setting ends with it.
 
+    With `key_id`, a key of that tenant, it sees the utils that are shared with this key as well.
     Raises what `connection` raises.
     """
     with connection(pool) as conn, conn.transaction():
-        conn.execute("SELECT set_config('csb.tenant_id', %s, true)", (str(tenant_id),))
+        conn.execute(
+            "SELECT set_config('csb.tenant_id', %s, true), set_config('csb.key_id', %s, true)",
+            (str(tenant_id), key_id or ""),
+        )
         yield conn
 
 

@@ -57,6 +57,18 @@ class Conflict(BridgeError):
     code = "conflict"
 
 
+class NotPermitted(BridgeError):
+    """The caller sees the thing, and may not do with it what was asked."""
+
+    code = "not_permitted"
+
+
+class RevisionMismatch(BridgeError):
+    """The thing has changed since the caller read it: read it again, then decide anew."""
+
+    code = "revision_mismatch"
+
+
 class AccountNotRegistered(BridgeError):
     """The target account is not registered, or not active, for the caller's tenant."""
 

@@ -115,7 +115,8 @@ def claim(
                AND (r.losses >= %(losses_before_alone)s) = %(alone)s
             RETURNING r.correlation_id, r.tenant_id, r.version, r.cloud_provider, r.action,
                       r.account_id, r.payload, r.attempt, r.retries, r.max_attempts, r.lease_token,
-                      r.traceparent, r.requested_by, r.request_id, r.checkpoint,
+                      r.traceparent, r.requested_by, r.request_id, r.checkpoint, r.util_id,
+                      r.util_version, r.util_digest, r.util_limits,
                       (SELECT json_build_object('role_arn', a.role_arn,
                                                 'external_id', a.external_id,
                                                 'registered_at', a.created_at)

@@ -26,11 +26,31 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UtilLimits:
+    """What one execution of a util may take."""
+
+    timeout_seconds: float
+    memory_limit_mb: int
+    cpu_limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedUtil:
+    """Which version of which util a request runs, and within which limits; it never changes."""
+
+    util_id: UUID
+    version: int
+    digest: str
+    limits: UtilLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """One valid request before it is a row: `payload` is what the caller posted, checked.
 
     `correlation_id` is made by the API, so that after a lost commit acknowledgement it can look
     whether the row is there. `digest` is the SHA-256 of the payload's canonical JSON, in hex.
+    `util` is what the sandbox is to run; `advisory` lets it be one that the validator refused.
     """
 
     correlation_id: UUID
@@ -42,6 +62,8 @@ class Draft:
     request_id: str
     traceparent: str | None
     replay_of: UUID | None = None
+    util: PinnedUtil | None = None
+    advisory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +93,7 @@ class Request:
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    util: PinnedUtil | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +135,7 @@ class Lease:
     request_id: str
     checkpoint: Json | None
     target: Target | None
+    util: PinnedUtil | None = None
 
     @property
     def claim(self) -> tuple[UUID, int]:

@@ -14,9 +14,12 @@ from psycopg.rows import dict_row
 from csb_core.db import Connection
 from csb_core.errors import Conflict, StoreRejected
 from csb_core.models import Draft, Json, Request
+from csb_core.pins import pin_of, pinning
 from csb_core.states import Status
 
-Acceptance = Literal["created", "exists", "conflict", "account_not_registered"]
+Acceptance = Literal[
+    "created", "exists", "conflict", "account_not_registered", "util_not_found", "util_not_active"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,8 @@ class Accepted:
 
     `created`: it is a row now. `exists`: the same key brought the same body before, and
     `correlation_id` is the first one's. `conflict`: the same key with another body.
-    `account_not_registered`: nothing was written; the fields from `correlation_id` on are None.
+    `account_not_registered`, `util_not_found` (this caller may not run it) and `util_not_active`
+    (nobody may now): nothing was written; the fields from `correlation_id` on are None.
     """
 
     outcome: Acceptance
@@ -97,6 +101,9 @@ def _item(draft: Draft) -> Json:
         "request_id": draft.request_id,
         "traceparent": draft.traceparent,
         "replay_of": draft.replay_of,
+        **(
+            pinning(draft.util, advisory=draft.advisory) if draft.util else {}
+        ),  # the others' rows are read faster without
     }
 
 
@@ -135,6 +142,7 @@ def request_of(row: Mapping[str, Any]) -> Request:
         updated_at=row["updated_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        util=pin_of(row),
     )
 
 
@@ -149,7 +157,7 @@ def search(conn: Connection, filters: Filters, *, before: UUID | None, limit: in
             SELECT correlation_id, tenant_id, status, version, cloud_provider, action, account_id,
                    payload, client_request_id, attempt, max_attempts, result, changed, error,
                    requested_by, replay_of, available_at, created_at, updated_at, started_at,
-                   finished_at
+                   finished_at, util_id, util_version, util_digest, util_limits
               FROM csb_app.csb_requests
              WHERE tenant_id = (SELECT csb_app.current_tenant())
                AND (%(before)s::uuid IS NULL OR correlation_id < %(before)s)

@@ -22,12 +22,13 @@ import pytest
 import redis as redis_client
 from psycopg import sql
 
-from csb_core import keys
+from csb_core import keys, util_store
 from csb_core.contract import digest_of
 from csb_core.ids import new_id
 from csb_core.local import postgres as embedded_postgres
 from csb_core.local import redis as embedded_redis
-from csb_core.models import Draft, Json
+from csb_core.models import Draft, Json, PinnedUtil, UtilLimits
+from csb_core.util_models import About, Content
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKERS = ("aws", "sandbox", "tiny")  # tiny: a provider that only tests have
@@ -39,6 +40,7 @@ ROLES = (
 )
 PASSWORD = "only-for-tests"
 ACCOUNT = "111122223333"
+LIMITS = UtilLimits(timeout_seconds=10.0, memory_limit_mb=128, cpu_limit=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,3 +239,59 @@ def make_draft(tenant_id: UUID, **overrides: Any) -> Draft:
             **fields,
         }
     )
+
+
+def make_util(
+    url: str, tenant_id: UUID, code: str = "def transform(data):\n    return data\n", **more: Any
+) -> UUID:
+    """A util of this tenant, active unless it has test cases. `url`: the API's."""
+    options = {name: more.pop(name) for name in ("active", "advisory") if name in more}
+    kind, by = more.pop("kind", "transformer"), more.pop("by", "testkey00000")
+    about = About(name=more.pop("name", None) or f"util-{secrets.token_hex(6)}")
+    content: dict[str, Any] = {
+        "code": code,
+        "parameters": {},
+        "execution_config": {"timeout_seconds": 30, "memory_limit_mb": 128, "cpu_limit": 1.0},
+        "validation": {"is_valid": True, "validation_errors": [], "security_score": 100},
+        **more,
+    }
+    with as_tenant(url, tenant_id) as conn:
+        made = util_store.create(conn, about, Content(**content), kind=kind, by=by, **options)
+    return made.util_id
+
+
+def make_util_draft(
+    url: str, tenant_id: UUID, util_id: UUID, version: int | None = None, **overrides: Any
+) -> Draft:
+    """A draft that runs a util (or tests it), by default its latest version. `url`: the API's."""
+    with as_tenant(url, tenant_id, overrides.get("requested_by")) as conn:
+        row = conn.execute(
+            """
+            SELECT version, digest
+              FROM csb_app.csb_util_versions
+             WHERE util_id = %s AND version = COALESCE(%s, version)
+             ORDER BY version DESC LIMIT 1
+            """,
+            (util_id, version),
+        ).fetchone()
+    number, digest = row or (version or 1, "0" * 64)  # what the tenant cannot see is refused
+    limits, action = overrides.pop("limits", LIMITS), overrides.pop("action", "run_util")
+    parameters = {"util_id": str(util_id), "version": number}
+    if action == "run_util":
+        parameters["input"] = overrides.pop("input", None)
+    payload = {"cloud_provider": "sandbox", "action": action, "parameters": parameters}
+    pin = PinnedUtil(util_id=util_id, version=number, digest=digest, limits=limits)
+    return make_draft(tenant_id, **{"util": pin, "payload": payload, **overrides})
+
+
+@contextmanager
+def as_tenant(
+    url: str, tenant_id: UUID, key_id: str | None = None
+) -> Iterator[psycopg.Connection[Any]]:
+    """A transaction of this tenant, and of a key of it, by a connection of its own."""
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            "SELECT set_config('csb.tenant_id', %s, true), set_config('csb.key_id', %s, true)",
+            (str(tenant_id), key_id or ""),
+        )
+        yield conn
