@@ -21,6 +21,8 @@ from csb_core.models import Json
 MOST_NODES: Final = 500
 #: The compiler writes out what a reference names, once for each time it is named.
 MOST_WRITTEN_OUT: Final = 5000
+#: Each compiled pattern takes memory of its own.
+MOST_PATTERNS: Final = 32
 #: Larger numbers are all the same: too much.
 MOST_WORK: Final = 20_000_000
 _MOST_STEPS: Final = 500_000
@@ -69,8 +71,8 @@ class _Node:
 def reach(schema: Json, at: str) -> tuple[int, ...]:
     """Return, depth by depth, what the schemas cost that may apply to any one value there.
 
-    A unit is about five nanoseconds. Raises Invalid with what we do not take; `at` is the pointer
-    of the schema.
+    A unit is about five nanoseconds. Raises Invalid with what we do not take; `schema` is
+    a valid one, and stands at the pointer `at`.
     """
     nodes = _nodes(schema, at)
     order = _in_order(nodes, at)
@@ -83,6 +85,7 @@ def _nodes(schema: Json, at: str) -> dict[Path, _Node]:
     nodes: dict[Path, _Node] = {}
     waiting: list[Path] = [()]
     faults: list[Fault] = []
+    patterns = 0
     while waiting and len(faults) < MOST_FAULTS:
         path = waiting.pop()
         if path in nodes:
@@ -95,6 +98,7 @@ def _nodes(schema: Json, at: str) -> dict[Path, _Node]:
         if not isinstance(found, dict):
             continue
         faults += _refused(found, path, at)
+        patterns += ("pattern" in found) + len(found.get("patternProperties", ()))
         reference = found.get("$ref")
         if isinstance(reference, str):
             target = _target(schema, reference)
@@ -112,6 +116,8 @@ def _nodes(schema: Json, at: str) -> dict[Path, _Node]:
         waiting += nodes[path].here
         waiting += (applied for _, applied in nodes[path].inside)
         waiting += _applied(found, path, (), (), _NAMED_MAP)
+    if patterns > MOST_PATTERNS:
+        faults.append(Fault(pointer=at, message=f"It holds more than {MOST_PATTERNS} patterns."))
     if faults:
         raise Invalid(faults)
     return nodes

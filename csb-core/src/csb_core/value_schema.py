@@ -26,7 +26,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: To name every fault takes far longer than to find the first.
 _MOST_WORK_TO_EXPLAIN: Final = 20_000
 
-_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=262_144)
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=262_144, dfa_size_limit=262_144)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,9 @@ class ValueSchema:
 def compiled(schema: Json, at: str = "") -> ValueSchema:
     """Return the schema that stands at the pointer `at`, ready; raises Invalid with its faults."""
     _require_small(schema, at)
-    work_at = reach(schema, at)
     try:
+        jsonschema_rs.meta.validate(schema)
+        work_at = reach(schema, at)
         validator = jsonschema_rs.Draft202012Validator(
             schema, pattern_options=_PATTERNS, offline=True, mask="the value"
         )
