@@ -144,6 +144,17 @@ CREATE FUNCTION csb_app.current_keys() RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, csb_app, pg_temp
 AS $$ SELECT keys_of(current_tenant(), NULLIF(current_setting('csb.key_id', true), '')) $$;
 
+-- The utils that are shared with the transaction's caller, at least for this. Evaluated once for a
+-- statement, and only when a row is not the tenant's own; as an array, so that an index finds them.
+CREATE FUNCTION csb_app.shared_utils(p_at_least text) RETURNS uuid[]
+LANGUAGE sql STABLE
+RETURN ARRAY (
+    SELECT s.util_id
+      FROM csb_app.csb_util_shares s
+     WHERE (s.grantee_tenant_id = csb_app.current_tenant()
+            OR s.grantee_key_id = ANY ((SELECT csb_app.current_keys())::text[]))
+       AND (p_at_least = 'read' OR s.permission = 'edit'));
+
 -- What the transaction's caller may do with a util that it sees: everything with its tenant's own, else
 -- the most that one of its shares says.
 CREATE FUNCTION csb_app.access_to(p_util_id uuid, p_tenant_id uuid) RETURNS text
@@ -153,7 +164,7 @@ RETURN CASE WHEN p_tenant_id = csb_app.current_tenant() THEN 'owner' ELSE (
                 WHEN bool_or(s.permission = 'execute') THEN 'execute'
                 WHEN bool_or(s.permission = 'read') THEN 'read' END
       FROM csb_app.csb_util_shares s
-     WHERE s.util_id = p_util_id AND s.tenant_id = p_tenant_id) END;
+     WHERE s.util_id = p_util_id) END; -- all that it sees of them, and does not own, are its own
 
 -- Whoever changes a head raises its revision; what is deleted stays deleted.
 CREATE FUNCTION csb_app.revise_util() RETURNS trigger
@@ -237,7 +248,7 @@ GRANT INSERT (util_id, util_version, util_digest, util_limits)
     ON csb_app.csb_requests TO csb_api_user, csb_admin_user;
 
 -- A share is seen from both ends and changed from one. Its policies name no other table: those of the
--- utils look here, and PostgreSQL refuses a circle.
+-- utils look here.
 CREATE POLICY api_reads ON csb_app.csb_util_shares FOR SELECT TO csb_api_user
     USING (tenant_id = (SELECT csb_app.current_tenant())
            OR grantee_tenant_id = (SELECT csb_app.current_tenant())
@@ -250,34 +261,27 @@ CREATE POLICY api_changes ON csb_app.csb_util_shares FOR UPDATE TO csb_api_user
 CREATE POLICY api_deletes ON csb_app.csb_util_shares FOR DELETE TO csb_api_user
     USING (tenant_id = (SELECT csb_app.current_tenant()));
 
--- A shared util is read under any share, and changed under one that says so; the rows stay their
--- owner's, and only the owner deletes. (What a caller sees of the shares and does not own is its own.)
+-- A shared util is read under any share, and changed under one that says so. The rows stay their
+-- owner's (nobody may write another tenant_id, and a version's is its util's by a foreign key), and
+-- only the owner deletes.
 CREATE POLICY api_reads ON csb_app.csb_utils FOR SELECT TO csb_api_user
     USING (tenant_id = (SELECT csb_app.current_tenant())
-           OR util_id IN (SELECT s.util_id FROM csb_app.csb_util_shares s
-                           WHERE s.tenant_id <> (SELECT csb_app.current_tenant())));
+           OR util_id = ANY ((SELECT csb_app.shared_utils('read'))::uuid[]));
 CREATE POLICY api_inserts ON csb_app.csb_utils FOR INSERT TO csb_api_user
     WITH CHECK (tenant_id = (SELECT csb_app.current_tenant()) AND status <> 'deleted');
 CREATE POLICY api_changes ON csb_app.csb_utils FOR UPDATE TO csb_api_user
     USING (status <> 'deleted'
            AND (tenant_id = (SELECT csb_app.current_tenant())
-                OR util_id IN (SELECT s.util_id FROM csb_app.csb_util_shares s
-                                WHERE s.tenant_id <> (SELECT csb_app.current_tenant())
-                                  AND s.permission = 'edit')))
+                OR util_id = ANY ((SELECT csb_app.shared_utils('edit'))::uuid[])))
     WITH CHECK (tenant_id = (SELECT csb_app.current_tenant())
                 OR (status <> 'deleted'
-                    AND util_id IN (SELECT s.util_id FROM csb_app.csb_util_shares s
-                                     WHERE s.tenant_id <> (SELECT csb_app.current_tenant())
-                                       AND s.permission = 'edit')));
+                    AND util_id = ANY ((SELECT csb_app.shared_utils('edit'))::uuid[])));
 CREATE POLICY api_reads ON csb_app.csb_util_versions FOR SELECT TO csb_api_user
     USING (tenant_id = (SELECT csb_app.current_tenant())
-           OR util_id IN (SELECT s.util_id FROM csb_app.csb_util_shares s
-                           WHERE s.tenant_id <> (SELECT csb_app.current_tenant())));
+           OR util_id = ANY ((SELECT csb_app.shared_utils('read'))::uuid[]));
 CREATE POLICY api_inserts ON csb_app.csb_util_versions FOR INSERT TO csb_api_user
     WITH CHECK (tenant_id = (SELECT csb_app.current_tenant())
-                OR util_id IN (SELECT s.util_id FROM csb_app.csb_util_shares s
-                                WHERE s.tenant_id <> (SELECT csb_app.current_tenant())
-                                  AND s.permission = 'edit'));
+                OR util_id = ANY ((SELECT csb_app.shared_utils('edit'))::uuid[]));
 CREATE POLICY api_all ON csb_app.csb_util_rules TO csb_api_user
     USING (tenant_id = (SELECT csb_app.current_tenant()))
     WITH CHECK (tenant_id = (SELECT csb_app.current_tenant()));
@@ -414,11 +418,12 @@ AS $$
 $$;
 
 REVOKE EXECUTE ON FUNCTION csb_app.keys_of(uuid, text), csb_app.current_keys(),
-    csb_app.access_to(uuid, uuid), csb_app.revise_util(), csb_app.audit_util_change(),
+    csb_app.shared_utils(text), csb_app.access_to(uuid, uuid), csb_app.revise_util(),
+    csb_app.audit_util_change(),
     csb_app.admit_util(uuid, text, text, uuid, integer, text, boolean),
     csb_app.claimed_util(uuid, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION csb_app.keys_of(uuid, text), csb_app.current_keys(),
-    csb_app.access_to(uuid, uuid) TO csb_api_user;
+    csb_app.shared_utils(text), csb_app.access_to(uuid, uuid) TO csb_api_user;
 GRANT EXECUTE ON FUNCTION csb_app.admit_util(uuid, text, text, uuid, integer, text, boolean)
     TO csb_api_user, csb_admin_user;
 GRANT EXECUTE ON FUNCTION csb_app.claimed_util(uuid, bigint) TO csb_worker;
