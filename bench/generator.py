@@ -142,6 +142,11 @@ class Generator:
         line = self.lines[made.fileno()] = Line(made)
         return line
 
+    def _drop(self, line: Line) -> None:
+        self.poll.unregister(line.socket.fileno())
+        del self.lines[line.socket.fileno()]
+        line.socket.close()
+
     def _send(self, line: Line, request: bytes) -> None:
         line.buffer, line.busy = b"", True
         line.socket.sendall(request)
@@ -151,6 +156,9 @@ class Generator:
         for number, _ in self.poll.poll(max(0.0, timeout)):
             line = self.lines[number]
             data = line.socket.recv(262_144)
+            if not data and not line.busy:
+                self._drop(line)  # it was idle for longer than the server keeps one
+                continue
             if not data:
                 raise SystemExit(f"the server closed a connection after {line.buffer[:200]!r}")
             line.buffer = line.buffer + data if line.buffer else data

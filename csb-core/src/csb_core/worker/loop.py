@@ -33,6 +33,8 @@ Event = Popped | Finished
 
 #: How long a turn waits for something to happen before it looks around.
 TURN: Final = timedelta(milliseconds=500)
+#: How long the word of a claim may wait for that of its end, so that Redis hears both at once.
+MOMENT: Final = timedelta(milliseconds=3)
 #: How often a worker that waits for its hands to be empty asks whether it still needs to.
 LOOK_AGAIN: Final = timedelta(seconds=1)
 #: Moves that wait for a Redis which does not take them.
@@ -60,6 +62,8 @@ class Loop:
     unrecorded: list[tuple[Holding, End]] = field(default_factory=list)
     #: Versions that Redis has not been told of yet.
     unforgotten: dict[UUID, int] = field(default_factory=dict)
+    #: How long the next turn may wait for something to happen.
+    pause: timedelta = TURN
     #: Requests that have lost several workers: each waits until it can be claimed alone.
     lonely: deque[Ringing] = field(default_factory=deque)
     #: When it was last made sure that these still wait.
@@ -77,7 +81,8 @@ class Loop:
             except StoreUnavailable as exc:
                 logger.warning("store.unavailable", extra={"reason": str(exc)})
                 time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
-            self.forget()
+            if self._is_time_to_forget(popped, finished):
+                self.forget()
         self._leave()
 
     def _is_done(self, intake: threading.Thread) -> bool:
@@ -96,9 +101,11 @@ class Loop:
         """Everything that has happened; waits a little for the first of it."""
         popped: list[bytes] = []
         finished: list[Finished] = []
-        wait = 0.0 if self.unrecorded else TURN.total_seconds()
         try:
-            event = self.inbox.get(timeout=wait) if wait else self.inbox.get_nowait()
+            if self.unrecorded:
+                event = self.inbox.get_nowait()
+            else:
+                event = self.inbox.get(timeout=self.pause.total_seconds())
             while True:
                 match event:
                     case Popped():
@@ -174,6 +181,7 @@ class Loop:
         metrics.CLAIMED.labels(provider).inc(len(claimed))
 
         self.unforgotten |= {lease.correlation_id: lease.version for lease in claimed}
+        self.pause = MOMENT
         for lease in claimed:
             holding = Holding(
                 lease=lease,
@@ -188,8 +196,7 @@ class Loop:
     def record(self, finished: list[Finished]) -> None:
         """Write what has ended, in one statement; what was not written stays for the next turn."""
         self.unrecorded += [(f.holding, f.end) for f in finished]
-        for done in finished:
-            recorder.count(done, self.queue.provider)
+        recorder.count(finished, self.queue.provider)
         if not self.unrecorded:
             return
         batch = self.unrecorded
@@ -214,14 +221,17 @@ class Loop:
         except QueueUnavailable as exc:
             logger.warning("request.ring_deferred", extra={"reason": str(exc)})
 
-    def forget(self) -> None:
-        """Invalidate the statuses of what has moved; a failure is tried again next turn.
+    def _is_time_to_forget(self, popped: list[bytes], finished: list[Finished]) -> bool:
+        """Readers hear of an end at once, of a claim when nothing more urgent is to be done."""
+        if len(self.unforgotten) >= self.slots.total:
+            return True
+        is_idle = not popped and not finished
+        return is_idle or (bool(finished) and self.inbox.empty())
 
-        While ends are coming in, a few moves wait for the turn that records these: one word to
-        Redis then tells of both the claim and the end.
-        """
-        few = len(self.unforgotten) < self.slots.total
-        if not self.unforgotten or (few and not self.inbox.empty()):
+    def forget(self) -> None:
+        """Invalidate the statuses of what has moved; a failure is tried again next turn."""
+        self.pause = TURN
+        if not self.unforgotten:
             return
         try:
             self.cache.forget(list(self.unforgotten.items()))
@@ -242,4 +252,5 @@ class Loop:
             logger.warning("queue.unavailable", extra={"reason": str(exc)})
 
     def _leave(self) -> None:
+        self.forget()
         logger.info("worker.drained", extra={"abandoned": len(self.hand.abandoned())})

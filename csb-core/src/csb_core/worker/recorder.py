@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import assert_never
 from uuid import UUID
 
 from csb_core import leases, log, metrics, rescues
@@ -45,21 +47,26 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
     refused = [item for item in current if item[1].correlation_id not in recorded] + superseded
     if refused:
         recorded |= _examine(refused, pool, provider, worker=worker)
-    for holding, end in current:
-        if end.correlation_id in recorded:
-            metrics.RECORDED.labels(provider, end.status).inc()
-            if end.status in (Status.SUCCESS, Status.FAILED):
-                took = recorded[end.correlation_id].at.timestamp() - made_at(end.correlation_id)
-                metrics.REQUEST_SECONDS.labels(provider, end.status).observe(max(0.0, took))
-                logger.info(
-                    "request.ended",
-                    extra={
-                        **_names(holding),
-                        "status": end.status,
-                        "attempt": holding.lease.attempt,
-                    },
-                )
+    _tell([item for item in current if item[1].correlation_id in recorded], recorded, provider)
     return recorded
+
+
+def _tell(written: Batch, recorded: Mapping[UUID, Recorded], provider: str) -> None:
+    """Count what was written, and leave a line for each request that has ended."""
+    for status, number in Counter(end.status for _, end in written).items():
+        metrics.RECORDED.labels(provider, status).inc(number)
+    for holding, end in written:
+        if end.status in (Status.SUCCESS, Status.FAILED):
+            took = recorded[end.correlation_id].at.timestamp() - made_at(end.correlation_id)
+            metrics.REQUEST_SECONDS.labels(provider, end.status).observe(max(0.0, took))
+            logger.info(
+                "request.ended",
+                extra={
+                    **_names(holding),
+                    "status": end.status,
+                    "attempt": holding.lease.attempt,
+                },
+            )
 
 
 def _by_claim(batch: Batch) -> tuple[list[Item], list[Item]]:
@@ -138,18 +145,26 @@ def _report(holding: Holding, end: End, pool: Pool, *, worker: str) -> None:
         logger.warning("request.stale_write_unrecorded", extra={"reason": str(exc)})
 
 
-def count(finished: Finished, provider: str) -> None:
-    """Count an attempt by what it came to."""
+def count(finished: Sequence[Finished], provider: str) -> None:
+    """Count attempts by what they came to."""
+    for (outcome, error_class), number in Counter(map(_what_of, finished)).items():
+        metrics.OUTCOMES.labels(provider, outcome, error_class).inc(number)
+        if outcome == "retry":
+            metrics.RETRIES.labels(provider, error_class).inc(number)
+
+
+def _what_of(finished: Finished) -> tuple[str, str]:
     match finished.outcome:
         case Succeeded():
-            metrics.OUTCOMES.labels(provider, "succeeded", "").inc()
+            return "succeeded", ""
         case Failed(error_class=error_class):
-            metrics.OUTCOMES.labels(provider, "failed", error_class).inc()
+            return "failed", error_class
         case Retry(error_class=error_class):
-            metrics.OUTCOMES.labels(provider, "retry", error_class).inc()
-            metrics.RETRIES.labels(provider, error_class).inc()
+            return "retry", error_class
         case Unfinished():
-            metrics.OUTCOMES.labels(provider, "unfinished", "").inc()
+            return "unfinished", ""
+        case never:
+            assert_never(never)
 
 
 def _names(holding: Holding) -> dict[str, str | None]:

@@ -131,9 +131,9 @@ def error_document(outcome: Failed | Retry, *, retryable: bool) -> Json:
 
 def storable(end: End) -> bool:
     """Whether PostgreSQL takes it: objects of a sane size without NUL, NaN or lone surrogates."""
-    values = (end.result, end.checkpoint, end.error)
+    values = [v for v in (end.result, end.checkpoint, end.error) if v is not None]
     refs = [text for ref in end.refs for text in (ref.type, ref.value, ref.service, ref.operation)]
-    if not all(value is None or isinstance(value, dict) for value in values):
+    if not all(isinstance(value, dict) for value in values):
         return False
     if not all(isinstance(text, str) and len(text) <= LONGEST_REF for text in refs):
         return False
