@@ -99,10 +99,10 @@ CREATE INDEX csb_util_shares_to_key
 CREATE TABLE csb_app.csb_util_rules (
     tenant_id  uuid        NOT NULL REFERENCES csb_app.csb_tenants,
     rule_id    text        NOT NULL CHECK (rule_id ~ '^[A-Za-z][A-Za-z0-9_.-]{0,63}$'),
-    severity   text        NOT NULL CHECK (length(severity) BETWEEN 1 AND 20),
+    severity   text        NOT NULL CHECK (severity IN ('error', 'warning', 'info')),
     kind       text        NOT NULL CHECK (length(kind) BETWEEN 1 AND 40),
     pattern    text        NOT NULL CHECK (length(pattern) BETWEEN 1 AND 1000),
-    message    text        NOT NULL CHECK (length(message) BETWEEN 1 AND 1000),
+    message    text        NOT NULL CHECK (length(message) <= 1000),
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text        NOT NULL,
     PRIMARY KEY (tenant_id, rule_id)

@@ -12,7 +12,8 @@ from psycopg.rows import class_row, dict_row
 
 from csb_core.db import Connection
 from csb_core.errors import NotFound
-from csb_core.models import Json
+from csb_core.models import Json, PinnedUtil
+from csb_core.pins import pin_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Failure:
     payload: Json
     error: Json
     finished_at: datetime
+    util: PinnedUtil | None
 
 
 def find_request(conn: Connection, correlation_id: UUID) -> Mapping[str, Any]:
@@ -64,7 +66,7 @@ def find_request(conn: Connection, correlation_id: UUID) -> Mapping[str, Any]:
                    r.attempt, r.retries, r.max_attempts, r.losses, r.lone_losses, r.lease_token,
                    r.lease_owner, r.lease_expires_at, r.available_at, r.checkpoint, r.result,
                    r.changed, r.error, r.created_at, r.updated_at, r.started_at, r.finished_at,
-                   r.tenant_id
+                   r.tenant_id, r.util_id, r.util_version, r.util_digest, r.util_limits
               FROM csb_app.csb_requests r
               JOIN csb_app.csb_tenants t ON t.tenant_id = r.tenant_id
              WHERE r.correlation_id = %s
@@ -95,11 +97,12 @@ def trail_of(conn: Connection, correlation_id: UUID) -> list[Json]:
 
 def find_failure(conn: Connection, correlation_id: UUID) -> Failure:
     """Return a failed request that was not replayed yet; raises NotFound."""
-    with conn.cursor(row_factory=class_row(Failure)) as cur:
+    with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
             SELECT r.correlation_id, r.tenant_id, r.cloud_provider, r.action, r.account_id,
-                   r.payload, r.error, r.finished_at
+                   r.payload, r.error, r.finished_at, r.util_id, r.util_version, r.util_digest,
+                   r.util_limits
               FROM csb_app.csb_requests r
              WHERE r.correlation_id = %s
                AND r.status = 'FAILED'
@@ -109,22 +112,23 @@ def find_failure(conn: Connection, correlation_id: UUID) -> Failure:
             """,
             (correlation_id,),
         )
-        failure = cur.fetchone()
-    if failure is None:
+        row = cur.fetchone()
+    if row is None:
         raise NotFound(
             f"{correlation_id} cannot be replayed: it is unknown, has not FAILED, or was replayed "
             "before; `csbctl request show` tells which"
         )
-    return failure
+    return _failure(row)
 
 
 def find_failures(conn: Connection, narrowing: Narrowing, *, limit: int) -> list[Failure]:
     """Return failed requests of one tenant that were not replayed yet, the oldest first."""
-    with conn.cursor(row_factory=class_row(Failure)) as cur:
+    with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
             SELECT r.correlation_id, r.tenant_id, r.cloud_provider, r.action, r.account_id,
-                   r.payload, r.error, r.finished_at
+                   r.payload, r.error, r.finished_at, r.util_id, r.util_version, r.util_digest,
+                   r.util_limits
               FROM csb_app.csb_requests r
              WHERE r.tenant_id = %(tenant_id)s
                AND r.status = 'FAILED'
@@ -151,7 +155,12 @@ def find_failures(conn: Connection, narrowing: Narrowing, *, limit: int) -> list
                 "limit": limit,
             },
         )
-        return cur.fetchall()
+        return [_failure(row) for row in cur.fetchall()]
+
+
+def _failure(row: Mapping[str, Any]) -> Failure:
+    own = {name: row[name] for name in Failure.__slots__ if name != "util"}
+    return Failure(**own, util=pin_of(row))
 
 
 def open_work(conn: Connection) -> list[Work]:

@@ -37,4 +37,5 @@ def _draft_of(failure: Failure, *, actor: str, request_id: str) -> Draft:
         request_id=request_id,
         traceparent=None,
         replay_of=failure.correlation_id,
+        util=failure.util,
     )

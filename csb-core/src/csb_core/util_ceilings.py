@@ -34,7 +34,10 @@ def of(conn: Connection, tenant_id: UUID) -> Ceilings:
 
 
 def change(conn: Connection, tenant_id: UUID, ceilings: Mapping[str, float | None]) -> None:
-    """Set those ceilings that are given, by the names of their fields; operators only."""
+    """Set those ceilings that are given, by the names of their fields; operators only.
+
+    No more `running` than 0 is the platform's own number.
+    """
     conn.execute(
         """
         UPDATE csb_app.csb_tenants

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from csb_core import tenants
+from csb_core import tenants, util_ceilings
 from csb_core.ctl.console import Console, Group, pass_console
 from csb_core.ctl.surroundings import database
 from csb_core.tenants import TenantStatus
@@ -17,7 +17,7 @@ COLUMNS = ("code", "name", "status", "requests_per_minute", "created_at", "tenan
 
 @click.group(cls=Group)
 def tenant() -> None:
-    """Tenants: create, list, suspend, resume."""
+    """Tenants: create, list, suspend, resume; what their utils may take."""
 
 
 @tenant.command()
@@ -58,6 +58,27 @@ def suspend(console: Console, code: str) -> None:
 def resume(console: Console, code: str) -> None:
     """Open the platform to a suspended tenant again."""
     _set(console, code, "active")
+
+
+@tenant.command()
+@click.argument("code")
+@click.option("--timeout-seconds", type=click.FloatRange(0.1, 3600), help="Of one execution.")
+@click.option("--memory-limit-mb", type=click.IntRange(16, 65536), help="Of one execution.")
+@click.option("--cpu-limit", type=click.FloatRange(0.1, 64), help="Cores, of one execution.")
+@click.option("--running", type=click.IntRange(0), help="At the same time; 0: the usual number.")
+@click.option("--security-score", type=click.IntRange(0, 100), help="The least that still runs.")
+@pass_console
+def ceilings(console: Console, code: str, **wanted: float | None) -> None:
+    """Show what a tenant's utils may take at most, after changing what is given.
+
+    They bind new executions, of a tenant's own utils and of those shared with it.
+    """
+    with database(os.environ, console.actor) as conn:
+        tenant_id = tenants.find(conn, code).tenant_id
+        if any(value is not None for value in wanted.values()):
+            util_ceilings.change(conn, tenant_id, wanted)
+        found = util_ceilings.of(conn, tenant_id)
+    console.show(asdict(found))
 
 
 def _set(console: Console, code: str, status: TenantStatus) -> None:
