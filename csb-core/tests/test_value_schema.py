@@ -66,7 +66,7 @@ def test_empty_schema_takes_anything() -> None:
         ({"patternProperties": {"[": {}}}, ["/s/patternProperties/["]),
         ({"description": "x" * 70_000}, ["/s"]),
         ({"allOf": [{}] * 600}, ["/s"]),
-        ({"patternProperties": {f"^{n}": {"pattern": "x"} for n in range(17)}}, ["/s"]),
+        ({"patternProperties": {f"^{n}": {"pattern": "x"} for n in range(9)}}, ["/s"]),
         ({"patternProperties": 5}, ["/s/patternProperties"]),
         ({"allOf": 5, "properties": [], "$defs": 1}, ["/s/$defs"]),
     ],

@@ -22,7 +22,7 @@ MOST_NODES: Final = 500
 #: The compiler writes out what a reference names, once for each time it is named.
 MOST_WRITTEN_OUT: Final = 5000
 #: Each compiled pattern takes memory of its own.
-MOST_PATTERNS: Final = 32
+MOST_PATTERNS: Final = 16
 #: Larger numbers are all the same: too much.
 MOST_WORK: Final = 20_000_000
 _MOST_STEPS: Final = 500_000

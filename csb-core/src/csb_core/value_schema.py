@@ -26,7 +26,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 #: To name every fault takes far longer than to find the first.
 _MOST_WORK_TO_EXPLAIN: Final = 20_000
 
-_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=262_144, dfa_size_limit=262_144)
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=262_144)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
