@@ -1,0 +1,32 @@
+"""The validator of custom utils; see docs/validation.md."""
+
+from __future__ import annotations
+
+from csb_core.lint.validator import Validator, validate
+from csb_core.lint.values import (
+    KINDS,
+    OWN_KINDS,
+    Declared,
+    Finding,
+    History,
+    LintLimits,
+    LintUnavailable,
+    OwnRule,
+    Prediction,
+    Validation,
+)
+
+__all__ = [
+    "KINDS",
+    "OWN_KINDS",
+    "Declared",
+    "Finding",
+    "History",
+    "LintLimits",
+    "LintUnavailable",
+    "OwnRule",
+    "Prediction",
+    "Validation",
+    "Validator",
+    "validate",
+]

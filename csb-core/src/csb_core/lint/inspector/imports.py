@@ -1,0 +1,119 @@
+"""IMP: which modules a util may import, and what of them it may touch."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from .report import Report, shown
+from .tree import Tree
+
+_VERSION: Final = re.compile(r"[\s;\[<>=!~].*", re.DOTALL)
+
+
+def look(
+    tree: Tree,
+    report: Report,
+    lists: Mapping[str, Any],
+    kind: str,
+    dependencies: Sequence[str],
+    allowed_packages: Mapping[str, Sequence[str]],
+) -> None:
+    """Judge every import, every use of a restricted module, and what is declared."""
+    packages = {_normal(name): modules for name, modules in allowed_packages.items()}
+    declared = {_normal(name): name for name in dependencies}
+    judge = _Judge(report, lists, kind, packages, set(declared))
+    for node in tree.nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                judge.module(node, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            judge.members(node)
+        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
+            judge.use(tree, node)
+    for normal, name in declared.items():
+        if normal not in packages:
+            report.add("IMP004", None, f"the sandbox does not hold {shown(name)}")
+        elif not judge.imported & set(packages[normal]):
+            report.add("IMP010", None, f"{shown(name)} is declared and never imported")
+
+
+class _Judge:
+    """Holds imports against the lists."""
+
+    def __init__(
+        self,
+        report: Report,
+        lists: Mapping[str, Any],
+        kind: str,
+        packages: Mapping[str, Sequence[str]],
+        declared: set[str],
+    ) -> None:
+        self.report = report
+        self.refused: Mapping[str, str] = lists["refused_modules"]
+        self.allowed = {*lists["modules"]["both"], *lists["modules"][kind]}
+        self.members_of: Mapping[str, Sequence[str]] = lists["members"]
+        self.exports: Sequence[str] = lists["honest_exports"]
+        self.brings = {module: name for name, modules in packages.items() for module in modules}
+        self.declared = declared
+        self.imported: set[str] = set()
+
+    def module(self, node: ast.AST, path: str) -> None:
+        """Judge the import of a module."""
+        top = path.partition(".")[0]
+        self.imported.add(top)
+        if path in self.allowed or top in self.allowed or path == "__future__":
+            return
+        if reason := self.refused.get(path) or self.refused.get(top):
+            self.report.add("IMP001", node, f"{shown(path)} is refused: {reason}")
+        elif top in sys.stdlib_module_names:
+            self.report.add("IMP002", node, f"{shown(path)} is not among the modules for utils")
+        elif top not in self.brings:
+            self.report.add("IMP004", node, f"the sandbox does not hold {shown(top)}")
+        elif self.brings[top] not in self.declared:
+            package = self.brings[top]
+            self.report.add("IMP003", node, f"{shown(top)} is of {package}, which is not declared")
+
+    def members(self, node: ast.ImportFrom) -> None:
+        """Judge `from ... import ...`."""
+        if node.level:
+            self.report.add("IMP005", node, "a util is one file: there is nothing to import from")
+            return
+        path = node.module or ""
+        self.module(node, path)
+        for alias in node.names:
+            if alias.name == "*":
+                self.report.add("IMP006", node, f"nobody sees which names {shown(path)} brings")
+            else:
+                self.member(alias, path, alias.name)
+
+    def use(self, tree: Tree, node: ast.Attribute | ast.Name) -> None:
+        """Judge `module.name`, and a module that is handed about as a value."""
+        if isinstance(node, ast.Attribute):
+            for path in tree.imported_meanings(node.value):
+                self.member(node, path, node.attr)
+        elif (
+            node.id in tree.modules
+            and not isinstance(tree.parents.get(node), ast.Attribute)
+            and not tree.is_local(node, node.id)
+        ):
+            self.report.add("IMP008", node, f"the module {shown(node.id)} is used as a value")
+
+    def member(self, node: ast.AST, path: str, name: str) -> None:
+        """Judge one name of a module."""
+        if path in self.members_of and name not in self.members_of[path]:
+            self.report.add("IMP009", node, f"{path}.{shown(name)} is not among what utils may use")
+        elif path in self.allowed and path not in self.members_of:
+            private = name.startswith("_") and not name.startswith("__")
+            module = name in sys.stdlib_module_names and f"{path}.{name}" not in self.allowed
+            if private or (module and f"{path}.{name}" not in self.exports):
+                message = f"{path}.{shown(name)} is a detail of {path}, and may be a way out of it"
+                self.report.add("IMP007", node, message)
+
+
+def _normal(name: str) -> str:
+    """Return a package's name as indices compare it."""
+    return re.sub(r"[-_.]+", "-", _VERSION.sub("", name)).lower()
