@@ -1,0 +1,61 @@
+"""What passes between supervisor and jail: one frame each way, a length and that much JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from typing import Final
+
+HEADER: Final = struct.Struct(">I")
+#: The jail's first byte: it stands, and waits for its job. Or it says why it does not.
+READY: Final = b"R"
+FAILED: Final = b"F"
+
+MAX_VALUE: Final = 1 << 20
+MAX_DEPTH: Final = 100
+#: The value, or an error with its traceback; and what surrounds it.
+MAX_RESULT: Final = MAX_VALUE + (64 << 10)
+MAX_JOB: Final = 64 << 20
+
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKET: Final = re.compile(rb"[\[{]|[\]}]")
+
+
+def frame(body: bytes) -> bytes:
+    """A body behind its length."""
+    return HEADER.pack(len(body)) + body
+
+
+def read(descriptor: int, limit: int) -> bytes | None:
+    """The body of the one frame that comes; None when the other side closed before its end."""
+    header = _exactly(descriptor, HEADER.size)
+    if header is None:
+        return None
+    (length,) = HEADER.unpack(header)
+    if length > limit:
+        return None
+    return _exactly(descriptor, length)
+
+
+def too_deep(body: bytes) -> bool:
+    """Whether JSON nests deeper than anybody needs; told without parsing it."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _exactly(descriptor: int, count: int) -> bytes | None:
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,219 @@
+"""The program in the jail: read one job, run it, write one frame, end.
+
+Nothing here is trusted by anybody once the user's code has begun: the code may replace whatever it
+likes of this process. What we call afterwards is taken hold of beforehand, so that an honest
+mistake still gets a clear answer; a dishonest one gets no more than its own result.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import json.encoder
+import linecache
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from worker_sandbox.jail import frames, limits
+
+FILE: Final = "<util>"
+MODULE: Final = "__util__"
+ENTRY_POINTS: Final = {"transformer": "transform", "script": "main"}
+
+_LONGEST_TEXT: Final = 16 << 10
+_NO_ANSWER: Final = (
+    b'{"reason":"error","error":{"type":"Unanswerable","message":"%s","traceback":null}}'
+)
+_OUT_OF_MEMORY: Final = (
+    b'{"reason":"memory","error":{"type":"MemoryError","message":"the memory limit was reached",'
+    b'"traceback":null}}'
+)
+
+
+class NotJson(Exception):
+    """The value cannot be given back."""
+
+
+def live(job_fd: int, result_fd: int, *, base_bytes: int, scratch: str | None) -> NoReturn:
+    """Say that the jail stands, wait for its job, do it, and end the process."""
+    write, end = os.write, os._exit
+    write(result_fd, frames.READY)
+    body = frames.read(job_fd, frames.MAX_JOB)
+    if body is None:
+        end(0)
+    os.close(job_fd)
+    answer = _work(body, base_bytes, scratch)
+    data = memoryview(frames.frame(answer))
+    while data:
+        data = data[write(result_fd, data) :]
+    end(0)
+
+
+def _work(body: bytes, base_bytes: int, scratch: str | None) -> bytes:
+    """The frame's body, whatever the code did."""
+    job = json.loads(body)
+    del body
+    capture()
+    script = job["kind"] == "script"
+    if script and scratch is not None:
+        os.chdir(scratch)
+    encode = _encoder()
+    describe = _describe
+    reserve = bytearray(1 << 20)
+    limits.lower_for_job(
+        address_space=base_bytes + job["memory_bytes"],
+        cpu_seconds=job["cpu_seconds"],
+        file_bytes=job["file_bytes"] if script else 0,
+    )
+    try:
+        value = _call(job["kind"], job["code"], job["input"])
+        return b'{"reason":"ok","value":%b}' % encode(value)
+    except MemoryError as exc:
+        del reserve
+        return _without_memory(exc)
+    except BaseException as exc:  # noqa: BLE001 - whatever the user's code raises is its result
+        return describe(exc)
+
+
+def capture() -> None:
+    """Write what the code prints at once: a kill must not hide what came before it."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        text = io.TextIOWrapper(
+            raw,
+            encoding="utf-8",
+            errors="backslashreplace",
+            write_through=True,  # type: ignore[type-var]
+        )
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+
+
+def _call(kind: str, code: str, given: Any) -> Any:
+    module = types.ModuleType(MODULE)
+    module.__dict__["__builtins__"] = __builtins__
+    module.__dict__["__file__"] = FILE
+    sys.modules[MODULE] = module
+    lines = code.splitlines(keepends=True)
+    linecache.cache[FILE] = (len(code), None, lines, FILE)
+    exec(compile(code, FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - our trade
+    name = ENTRY_POINTS[kind]
+    entry = module.__dict__.get(name)
+    if not callable(entry):
+        raise NotImplementedError(f"a {kind} defines {name}(...)")
+    return entry(given)
+
+
+def _encoder() -> Callable[[Any], bytes]:
+    """JSON by the C encoder, taken hold of now: later the json module may not be what it was."""
+    too_deep, largest = frames.too_deep, frames.MAX_VALUE
+    encoder = json.encoder.c_make_encoder(
+        {}, _refuse, json.encoder.c_encode_basestring, None, ":", ",", False, False, False
+    )
+
+    def encode(value: Any) -> bytes:
+        try:
+            text = "".join(encoder(value, 0))
+        except RecursionError:
+            raise NotJson("the value is nested too deeply, or contains itself") from None
+        except ValueError as exc:
+            raise NotJson(_spoken(exc)) from None
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise NotJson("a text in the value has half of a surrogate pair") from None
+        if "\\u0000" in text and "\0" in "".join(_texts(value)):
+            raise NotJson("a text in the value has a NUL character, which cannot be stored")
+        if too_deep(data):
+            raise NotJson(f"the value is nested more than {frames.MAX_DEPTH} levels deep")
+        if len(data) > largest:
+            raise OverflowError(f"the value is {len(data)} bytes of JSON; {largest} are allowed")
+        return data
+
+    return encode
+
+
+def _refuse(value: object) -> NoReturn:
+    raise NotJson(f"a {type(value).__name__} is no JSON; give back what json.dumps() takes")
+
+
+def _spoken(error: ValueError) -> str:
+    if "Circular" in str(error):
+        return "the value contains itself"
+    if "Out of range float" in str(error):
+        return "the value has a number that is infinite or not a number (NaN)"
+    return str(error)
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in a JSON value, keys too."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list | tuple):
+            waiting += item
+    return found
+
+
+def _without_memory(exc: MemoryError) -> bytes:
+    exc.__traceback__ = None
+    del exc
+    gc.collect()
+    return _OUT_OF_MEMORY
+
+
+def _describe(exc: BaseException) -> bytes:
+    """An error as its author may read it: type, message, and the lines of their own code."""
+    try:
+        too_large = type(exc) is OverflowError and exc.__traceback__ is not None
+        reason = "output" if too_large and _is_ours(exc) else "error"
+        shown = [line for line in traceback.extract_tb(exc.__traceback__) if line.filename == FILE]
+        text = "".join(
+            [
+                *(["Traceback (most recent call last):\n"] if shown else []),
+                *traceback.format_list(shown),
+                *traceback.TracebackException(type(exc), exc, None).format_exception_only(),
+            ]
+        )
+        error = {
+            "type": _clean(type(exc).__name__, 200),
+            "message": _clean(_message(exc), 4096),
+            "traceback": _clean(text, _LONGEST_TEXT),
+        }
+        return json.dumps({"reason": reason, "error": error}).encode()
+    except MemoryError:
+        return _OUT_OF_MEMORY
+    except BaseException:  # noqa: BLE001 - an exception that cannot even be told
+        return _NO_ANSWER % b"the code raised what cannot be described"
+
+
+def _is_ours(exc: BaseException) -> bool:
+    """Whether an error was raised here and not by the user's code."""
+    last = exc.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_code.co_filename == __file__
+
+
+def _message(exc: BaseException) -> str:
+    if isinstance(exc, SystemExit):
+        return f"the code asked to exit with {exc.code!r}; return a value instead"
+    if isinstance(exc, KeyboardInterrupt):
+        return "the code raised KeyboardInterrupt"
+    return str(exc)
+
+
+def _clean(text: str, most: int) -> str:
+    """A text that can be stored: no half pairs, no NUL, not endless."""
+    text = str(text)[:most]
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

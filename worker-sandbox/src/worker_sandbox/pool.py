@@ -1,0 +1,216 @@
+"""Jails that stand ready, and the thread that replaces those that were taken."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from worker_sandbox.errors import SandboxUnavailable
+from worker_sandbox.jails import Jail
+from worker_sandbox.zygotes import ZygoteProcess
+
+log = logging.getLogger(__name__)
+
+#: Jails in preparation at once: one per core is as fast as it gets.
+_AT_ONCE: Final = 2
+_PREPARE: Final = 5.0
+_PAUSE: Final = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class _House:
+    """A zygote and how many of its jails are still about."""
+
+    zygote: ZygoteProcess
+    jails: int = 0
+    retired: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """A jail and whose it is."""
+
+    jail: Jail
+    house: _House
+
+
+@dataclass(slots=True, kw_only=True)
+class Pool:
+    """At most `size` jails wait. Whoever takes one gives it back to be thrown away."""
+
+    start: Callable[[], ZygoteProcess]
+    size: int
+    rotate_jails: int
+    rotate_seconds: float
+    _ready: deque[Held] = field(default_factory=deque, init=False)
+    _preparing: dict[int, tuple[Held, float]] = field(default_factory=dict, init=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _bell: int = field(
+        default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), init=False
+    )
+    _house: _House | None = field(default=None, init=False)
+    _houses: list[_House] = field(default_factory=list, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
+    _waiting: int = field(default=0, init=False)
+
+    def open(self, zygote: ZygoteProcess) -> None:
+        """Begin to fill it, from this zygote at first."""
+        self._house = _House(zygote=zygote)
+        self._houses.append(self._house)
+        self._thread = threading.Thread(target=self._run, name="sandbox-pool", daemon=True)
+        self._thread.start()
+
+    @property
+    def ready(self) -> int:
+        """Jails that wait."""
+        return len(self._ready)
+
+    def take(self, seconds: float) -> Held:
+        """A jail that stands; raises SandboxUnavailable when none comes in time."""
+        until = monotonic() + seconds
+        with self._changed:
+            self._waiting += 1
+            try:
+                while True:
+                    while self._ready:
+                        held = self._ready.popleft()
+                        if not held.jail.is_dead():
+                            self._ring()
+                            return held
+                        self._drop(held)
+                    self._ring()
+                    left = until - monotonic()
+                    if self._closed or left <= 0:
+                        raise SandboxUnavailable("no jail became ready in time")
+                    self._changed.wait(left)
+            finally:
+                self._waiting -= 1
+
+    def throw_away(self, held: Held) -> None:
+        """End a jail that was taken; none is used twice."""
+        with self._changed:
+            self._drop(held)
+        self._ring()
+
+    def close(self) -> None:
+        """End every jail and every zygote."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._ring()
+        if self._thread is not None:
+            self._thread.join()
+        with self._changed:
+            for held in [*self._ready, *(held for held, _ in self._preparing.values())]:
+                held.jail.close()
+            self._ready.clear()
+            self._preparing.clear()
+            for house in self._houses:
+                house.zygote.close()
+            self._houses.clear()
+        os.close(self._bell)
+
+    def _drop(self, held: Held) -> None:
+        held.jail.close()
+        held.house.jails -= 1
+
+    def _ring(self) -> None:
+        if not self._closed or self._thread is not None:
+            os.eventfd_write(self._bell, 1)
+
+    def _run(self) -> None:
+        """The thread: refill, rotate, bury, until closed."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        while not self._closed:
+            try:
+                self._order(poll)
+            except SandboxUnavailable as exc:
+                log.warning("sandbox.refill_failed", extra={"reason": str(exc)})
+                self._lose_house()
+                self._pause()
+            wait = 1000.0 if not self._preparing else 100.0
+            for descriptor, _ in poll.poll(wait):
+                if descriptor == self._bell:
+                    os.eventfd_read(self._bell)
+                else:
+                    self._confirm(poll, descriptor)
+            self._give_up_on_late(poll)
+            self._sweep()
+
+    def _order(self, poll: select.poll) -> None:
+        """Have as many jails prepared as are missing, a few at a time."""
+        while (
+            not self._closed
+            and len(self._preparing) < _AT_ONCE
+            and len(self._ready) + len(self._preparing) < self.size
+        ):
+            house = self._current()
+            held = Held(jail=house.zygote.bear(), house=house)
+            with self._changed:
+                house.jails += 1
+            self._preparing[held.jail.result] = (held, monotonic())
+            poll.register(held.jail.result, select.POLLIN)
+
+    def _current(self) -> _House:
+        """The zygote to ask; a new one when the old has served long enough or died."""
+        house = self._house
+        if house is not None:
+            zygote = house.zygote
+            old = monotonic() - zygote.started > self.rotate_seconds
+            if not (old or zygote.born >= self.rotate_jails):
+                return house
+            house.retired = True
+        self._house = _House(zygote=self.start())
+        self._houses.append(self._house)
+        return self._house
+
+    def _confirm(self, poll: select.poll, descriptor: int) -> None:
+        held, _ = self._preparing.pop(descriptor)
+        poll.unregister(descriptor)
+        try:
+            held.jail.confirm()
+        except SandboxUnavailable as exc:
+            log.warning("sandbox.jail_failed", extra={"reason": str(exc)})
+            with self._changed:
+                self._drop(held)
+            self._pause()
+            return
+        with self._changed:
+            self._ready.append(held)
+            self._changed.notify()
+
+    def _give_up_on_late(self, poll: select.poll) -> None:
+        for descriptor, (held, since) in list(self._preparing.items()):
+            if monotonic() - since > _PREPARE:
+                log.warning("sandbox.jail_failed", extra={"reason": "it took too long"})
+                del self._preparing[descriptor]
+                poll.unregister(descriptor)
+                with self._changed:
+                    self._drop(held)
+
+    def _lose_house(self) -> None:
+        if self._house is not None:
+            self._house.retired = True
+            self._house = None
+
+    def _sweep(self) -> None:
+        """Close retired zygotes whose last jail is gone, or that are dead."""
+        with self._changed:
+            over = [h for h in self._houses if h.retired and (not h.jails or h.zygote.is_dead())]
+            self._houses = [house for house in self._houses if house not in over]
+        for house in over:
+            house.zygote.close()
+
+    def _pause(self) -> None:
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(_PAUSE)

@@ -1,0 +1,175 @@
+"""The sandbox of one worker process: give it a job, get its run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from worker_sandbox import verdict
+from worker_sandbox.answers import Answer
+from worker_sandbox.errors import SandboxUnavailable
+from worker_sandbox.jail.plan import Plan, TierName
+from worker_sandbox.job import ExitReason, Fault, Job, Run
+from worker_sandbox.pool import Held, Pool
+from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.supervisor import Watch
+from worker_sandbox.zygotes import ZygoteProcess
+
+#: Strongest first.
+TIERS: Final[tuple[TierName, ...]] = ("namespaces", "landlock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """How strong the jails are here, and of what layers."""
+
+    name: TierName
+    layers: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Sandbox:
+    """One per process; every thread may call `run`."""
+
+    settings: SandboxSettings
+    tier: Tier
+    _pool: Pool
+    _running: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    @classmethod
+    def open(cls, settings: SandboxSettings, *, without: tuple[str, ...] = ()) -> Self:
+        """Find the strongest tier that works here, and fill the pool.
+
+        `without` leaves layers out; only tests may, to see what a layer is for. Raises
+        SandboxUnavailable when no tier works, or none that reaches the floor.
+        """
+        plan, zygote = _strongest(settings, without)
+        pool = Pool(
+            start=lambda: ZygoteProcess.start(plan, settings.python),
+            size=settings.pool_size,
+            rotate_jails=settings.rotate_jails,
+            rotate_seconds=settings.rotate_after.total_seconds(),
+        )
+        tier = Tier(name=plan.tier, layers=zygote.layers)
+        sandbox = cls(settings=settings, tier=tier, _pool=pool)
+        pool.open(zygote)
+        return sandbox
+
+    @property
+    def running(self) -> int:
+        """Jobs that run now."""
+        return self._running
+
+    @property
+    def ready(self) -> int:
+        """Jails that wait for a job."""
+        return self._pool.ready
+
+    def run(self, job: Job) -> Run:
+        """Do a job in a jail of its own and tell what came of it; never raises for what it does."""
+        try:
+            held = self._pool.take(self.settings.wait.total_seconds())
+        except SandboxUnavailable as exc:
+            return self._failed("internal", str(exc))
+        with self._lock:
+            self._running += 1
+        try:
+            return self._supervise(held, job)
+        finally:
+            self._pool.throw_away(held)
+            with self._lock:
+                self._running -= 1
+
+    def probe(self) -> Tier:
+        """The tier that this sandbox was found, by doing, to have."""
+        return self.tier
+
+    def close(self) -> None:
+        """End all jails, also those that run."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _supervise(self, held: Held, job: Job) -> Run:
+        try:
+            watch = Watch(
+                held.jail,
+                job,
+                flood_bytes=self.settings.flood_bytes,
+                scratch_bytes=self.settings.scratch_mb << 20,
+            )
+        except (TypeError, ValueError) as exc:
+            return self._failed("rejected", f"the job cannot be told to a jail: {exc}")
+        watch.follow()
+        match verdict.decide(watch, job.limits.memory_limit_mb):
+            case Answer(reason=reason, value=value, error=error):
+                pass
+            case (reason, error):
+                value = None
+        return Run(
+            exit_reason=reason,
+            value=value,
+            error=error,
+            stdout=watch.stdout.text(),
+            stderr=watch.stderr.text(),
+            wall_ms=round(watch.wall_ms, 3),
+            cpu_ms=watch.ended.cpu_ms if watch.ended else 0.0,
+            memory_peak_kb=watch.ended.memory_peak_kb if watch.ended else 0,
+            tier=self.tier.name,
+            layers=self.tier.layers,
+        )
+
+    def _failed(self, reason: ExitReason, message: str) -> Run:
+        return Run(
+            exit_reason=reason,
+            error=Fault(type=reason, message=message, traceback=None),
+            tier=self.tier.name,
+            layers=self.tier.layers,
+        )
+
+
+def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Plan, ZygoteProcess]:
+    wanted = TIERS if settings.tier == "auto" else (settings.tier,)
+    reasons = []
+    for tier in wanted[: TIERS.index(settings.floor) + 1]:
+        plan = _plan(settings, tier, without)
+        try:
+            zygote = ZygoteProcess.start(plan, settings.python)
+            _prove(zygote)
+        except SandboxUnavailable as exc:
+            reasons.append(str(exc))
+        else:
+            return plan, zygote
+    raise SandboxUnavailable("; ".join(reasons) or f"the floor is {settings.floor}")
+
+
+def _prove(zygote: ZygoteProcess) -> None:
+    """Have one jail made; a tier that cannot is none."""
+    try:
+        jail = zygote.bear()
+        try:
+            jail.await_standing(10.0)
+        finally:
+            jail.close()
+    except SandboxUnavailable:
+        zygote.close()
+        raise
+
+
+def _plan(settings: SandboxSettings, tier: TierName, without: tuple[str, ...]) -> Plan:
+    return Plan(
+        tier=tier,
+        uid=settings.uid,
+        packages=str(settings.packages.resolve()) if settings.packages else None,
+        scratch_bytes=settings.scratch_mb << 20,
+        scratch_files=settings.scratch_files,
+        open_files=settings.open_files,
+        threads=settings.threads,
+        without=without,
+    )

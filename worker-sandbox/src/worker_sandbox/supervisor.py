@@ -1,0 +1,170 @@
+"""One job in one jail, watched from outside until its process is gone.
+
+Nothing here believes the jail: the deadline, the processor budget and the caps are ours, and the
+frame that it sends is bytes until its process has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+from time import monotonic
+from typing import Final
+
+from worker_sandbox.jail import frames
+from worker_sandbox.jails import Ended, Jail
+from worker_sandbox.job import ExitReason, Job
+from worker_sandbox.prints import Prints
+
+#: How long a process may live after its frame is whole.
+_GRACE: Final = 0.5
+#: The processor clock is looked at no more often than this.
+_CPU_TICK: Final = 0.005
+_CHUNK: Final = 256 << 10
+_CORES: Final = os.cpu_count() or 1
+
+
+class Watch:
+    """What is seen of one run. `follow` returns when the process has ended."""
+
+    def __init__(self, jail: Jail, job: Job, *, flood_bytes: int, scratch_bytes: int) -> None:
+        self.stdout = Prints()
+        self.stderr = Prints()
+        self.received = bytearray()
+        self.ended: Ended | None = None
+        #: Why we killed it, if we did.
+        self.verdict: ExitReason | None = None
+        self.wall_ms = 0.0
+        self.cpu_budget_ms = 1000.0 * job.limits.cpu_limit * job.limits.timeout_seconds
+        self._jail = jail
+        self._flood = flood_bytes
+        self._to_send = memoryview(frames.frame(_order(job, scratch_bytes)))
+        self._began = monotonic()
+        self._deadline = self._began + job.limits.timeout_seconds
+        self._next_look = self._began
+        self._whole_at: float | None = None
+        self._poll = select.poll()
+        for descriptor, events in (
+            (jail.job, select.POLLOUT),
+            (jail.result, select.POLLIN),
+            (jail.stdout, select.POLLIN),
+            (jail.stderr, select.POLLIN),
+            (jail.ended, select.POLLIN),
+        ):
+            self._poll.register(descriptor, events)
+
+    def follow(self) -> None:
+        """Hand the job over and watch until the process has ended."""
+        self._send()
+        while True:
+            ready = dict(self._poll.poll(self._wait_ms()))
+            for descriptor in ready:
+                self._attend(descriptor)
+            if self._jail.ended in ready:
+                break
+            self._judge()
+        self.ended = self._jail.read_end()
+        self.wall_ms = 1000.0 * (monotonic() - self._began)
+        for descriptor in (self._jail.result, self._jail.stdout, self._jail.stderr):
+            while self._attend(descriptor):
+                pass
+
+    def _attend(self, descriptor: int) -> bool:
+        """Read or write once; False when there is nothing more to expect."""
+        jail = self._jail
+        if descriptor == jail.job:
+            return self._send()
+        if descriptor == jail.ended:
+            return False
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._forget(descriptor)
+            return False
+        if descriptor == jail.result:
+            self._receive(data)
+        else:
+            (self.stdout if descriptor == jail.stdout else self.stderr).add(data)
+        return True
+
+    def _send(self) -> bool:
+        try:
+            self._to_send = self._to_send[os.write(self._jail.job, self._to_send) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            self._to_send = self._to_send[:0]
+        if not self._to_send:
+            self._forget(self._jail.job)
+        return bool(self._to_send)
+
+    def _receive(self, data: bytes) -> None:
+        """Keep a frame and one byte more; a second frame shows as that byte."""
+        self.received += data
+        if len(self.received) < frames.HEADER.size:
+            return
+        (length,) = frames.HEADER.unpack_from(self.received)
+        whole = frames.HEADER.size + length
+        if length > frames.MAX_RESULT:
+            self._kill("output")
+            self._forget(self._jail.result)
+        elif len(self.received) > whole:
+            del self.received[whole + 1 :]
+            self._kill("rejected")
+            self._forget(self._jail.result)
+        elif len(self.received) == whole:
+            self._whole_at = monotonic()
+
+    def _judge(self) -> None:
+        """Kill what has gone past a limit."""
+        now = monotonic()
+        if now >= self._deadline:
+            self._kill("timeout")
+        elif self._whole_at is not None and now >= self._whole_at + _GRACE:
+            self._kill("rejected")
+        elif self.stdout.total + self.stderr.total > self._flood:
+            self._kill("output")
+        elif now >= self._next_look:
+            left = self.cpu_budget_ms - self._jail.cpu_ms()
+            if left <= 0:
+                self._kill("timeout")
+            self._next_look = now + max(_CPU_TICK, left / 1000.0 / _CORES)
+
+    def _wait_ms(self) -> float:
+        until = min(self._deadline, self._next_look)
+        if self._whole_at is not None:
+            until = min(until, self._whole_at + _GRACE)
+        return (
+            max(0.0, math.ceil(1000.0 * (until - monotonic()))) if self.verdict is None else 1000.0
+        )
+
+    def _kill(self, verdict: ExitReason) -> None:
+        if self.verdict is None:
+            self.verdict = verdict
+            self._jail.kill()
+
+    def _forget(self, descriptor: int) -> None:
+        try:
+            self._poll.unregister(descriptor)
+        except KeyError:
+            return  # forgotten before
+
+
+def _order(job: Job, scratch_bytes: int) -> bytes:
+    """The job as the jail reads it."""
+    budget = job.limits.cpu_limit * job.limits.timeout_seconds
+    return json.dumps(
+        {
+            "kind": job.kind,
+            "code": job.code,
+            "input": job.input,
+            "memory_bytes": job.limits.memory_limit_mb << 20,
+            # A backstop behind our own clock, in whole seconds.
+            "cpu_seconds": math.ceil(budget) + 1,
+            "file_bytes": scratch_bytes,
+        }
+    ).encode()
