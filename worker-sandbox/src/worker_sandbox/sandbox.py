@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from worker_sandbox import verdict
+from worker_sandbox import judgement
 from worker_sandbox.answers import Answer
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail.plan import Plan, TierName
@@ -107,7 +107,7 @@ class Sandbox:
         except (TypeError, ValueError) as exc:
             return self._failed("rejected", f"the job cannot be told to a jail: {exc}")
         watch.follow()
-        match verdict.decide(watch, job.limits.memory_limit_mb):
+        match judgement.decide(watch, job.limits.memory_limit_mb):
             case Answer(reason=reason, value=value, error=error):
                 pass
             case (reason, error):
