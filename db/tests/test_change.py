@@ -34,7 +34,13 @@ VERBS: Final[Mapping[str, str]] = {
 
 #: The verbs for which a role holds a grant, table by table; all else must be denied.
 GRANTED: Final[Mapping[str, Mapping[str, set[str]]]] = {
-    "csb_api_user": {"csb_requests": {"INSERT", "UPDATE"}},
+    "csb_api_user": {
+        "csb_requests": {"INSERT", "UPDATE"},
+        "csb_utils": {"INSERT", "UPDATE"},
+        "csb_util_versions": {"INSERT"},
+        "csb_util_shares": {"INSERT", "UPDATE", "DELETE"},
+        "csb_util_rules": {"INSERT", "UPDATE", "DELETE"},
+    },
     "csb_aws_user": {"csb_requests": {"UPDATE"}, "csb_requests_ref": {"INSERT"}},
     "csb_sandbox_user": {"csb_requests": {"UPDATE"}, "csb_requests_ref": {"INSERT"}},
     "csb_admin_user": {
@@ -55,6 +61,7 @@ CREATION: Final = {
     *("correlation_id", "tenant_id", "cloud_provider", "action", "account_id", "principal_type"),
     *("principal_name", "payload", "digest", "client_request_id", "requested_by", "moved_by"),
     *("request_id", "traceparent", "replay_of", "max_attempts"),
+    *("util_id", "util_version", "util_digest", "util_limits"),
 }
 #: role -> the columns of a request that it updates, and those that it inserts
 COLUMNS: Final[Mapping[str, tuple[set[str], set[str]]]] = {

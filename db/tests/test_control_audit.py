@@ -39,6 +39,11 @@ CHANGES: Final = {
         "status": "'suspended'",
         "requests_per_minute": "7",
         "created_at": "'2020-01-01'",
+        "util_max_timeout_seconds": "7",
+        "util_max_memory_mb": "77",
+        "util_max_cpu": "0.5",
+        "util_max_running": "7",
+        "util_min_security_score": "7",
     },
     "csb_api_keys": {
         "key_id": "'aaaaaaaaaaaa'",

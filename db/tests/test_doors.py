@@ -105,6 +105,15 @@ FUNCTIONS = {
     "report_security_event('message_unknown', NULL, 'w', NULL)": set(WORKERS),
     "ensure_audit_partitions(0)": {"csb_admin_user"},
     "note_operation('e', NULL, 's', '{}')": {"csb_admin_user"},
+    "keys_of(gen_random_uuid(), 'k')": {"csb_api_user"},
+    "current_keys()": {"csb_api_user"},
+    "shared_utils('read')": {"csb_api_user"},
+    "access_to(gen_random_uuid(), gen_random_uuid())": {"csb_api_user"},
+    "admit_util(gen_random_uuid(), 'k', 'run_util', gen_random_uuid(), 1, '', true)": {
+        "csb_api_user",
+        "csb_admin_user",
+    },
+    "claimed_util(gen_random_uuid(), 1)": set(WORKERS),
 }
 
 
@@ -116,6 +125,19 @@ def test_each_function_is_for_whom_it_is_for(world: World) -> None:
                 if outcome(conn, f"SELECT * FROM csb_app.{call}") != "denied":
                     allowed[call].add(role)
     assert allowed == FUNCTIONS
+
+
+def test_every_function_was_tried(world: World) -> None:
+    query = """
+        SELECT p.proname
+          FROM pg_proc p, LATERAL aclexplode(p.proacl) a
+         WHERE p.pronamespace = 'csb_app'::regnamespace
+           AND a.grantee <> p.proowner
+    """
+    told = {"acting_role", "acting_mover", "current_tenant", "provider_of"}  # for everybody
+    with acting(world.database, "superuser") as conn:
+        granted = {row[0] for row in conn.execute(query)}
+    assert granted - told == {call.partition("(")[0] for call in FUNCTIONS}
 
 
 def _stale_writes(world: World, correlation_id: UUID) -> list[tuple[Any, ...]]:

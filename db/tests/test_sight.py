@@ -28,6 +28,10 @@ TABLES: Final[Mapping[str, tuple[str | None, str | None]]] = {
     "csb_requests_audit": ("tenant_id", None),
     "csb_control_audit": ("tenant_id", None),
     "csb_security_events": ("tenant_id", None),
+    "csb_utils": ("tenant_id", None),
+    "csb_util_versions": ("tenant_id", None),
+    "csb_util_shares": ("tenant_id", None),
+    "csb_util_rules": ("tenant_id", None),
     "csb_schema_migrations": (None, None),
 }
 
@@ -41,6 +45,9 @@ OWNER: Final[Mapping[str, Sight]] = {
     "csb_tenants": "all",
     "csb_api_keys": "all",
     "csb_requests": "all",
+    "csb_utils": "all",
+    "csb_util_versions": "all",
+    "csb_util_shares": "all",
     "csb_schema_migrations": "all",
 }
 
@@ -52,6 +59,10 @@ SIGHT: Final[Mapping[str, Mapping[str, Sight]]] = {
         "csb_requests": "tenant",
         "csb_requests_ref": "tenant",
         "csb_requests_audit": "tenant",
+        "csb_utils": "tenant",
+        "csb_util_versions": "tenant",
+        "csb_util_shares": "tenant",
+        "csb_util_rules": "tenant",
     },
     "csb_aws_user": WORKER,
     "csb_sandbox_user": WORKER,
@@ -189,3 +200,13 @@ def test_no_role_can_take_the_place_of_another(world: World) -> None:
                     conn.execute(
                         sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(other))
                     )
+
+
+def test_every_table_was_looked_at(world: World) -> None:
+    query = """
+        SELECT relname FROM pg_class
+         WHERE relnamespace = 'csb_app'::regnamespace AND relkind IN ('r', 'p')
+           AND NOT relispartition
+    """
+    with acting(world.database, "superuser") as conn:
+        assert {row[0] for row in conn.execute(query)} == set(TABLES)

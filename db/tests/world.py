@@ -1,4 +1,4 @@
-"""A small world to look at from every role: two tenants, two providers, every status."""
+"""A small world to look at from every role: two tenants, two providers, every status, utils."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from csb_core import leases, requests, rescues
+from csb_core import leases, requests, rescues, util_rules, util_shares
 from csb_core.db import Connection
 from csb_core.leases import Candidate, End
 from csb_core.models import Draft, Json, Lease, Ref
 from csb_core.states import FINAL, Status
-from csb_core.testing import Database, make_api_key, make_draft, make_tenant
+from csb_core.testing import (
+    Database,
+    as_tenant,
+    make_api_key,
+    make_draft,
+    make_tenant,
+    make_util,
+)
 
 PROVIDERS: Final = ("aws", "sandbox")
 TTL: Final = timedelta(minutes=5)
@@ -42,12 +49,16 @@ WORKERS: Final = {"csb_aws_user": "aws", "csb_sandbox_user": "sandbox"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Two tenants, each with a key, an account and a request in every status at each provider."""
+    """Two tenants, each with a key, an account and a request in every status at each provider.
+
+    Each has a util as well, shared with a third tenant and not with the other, and a rule.
+    """
 
     database: Database
     ours: UUID
     theirs: UUID
     requests: Mapping[tuple[UUID, str, Status], UUID]
+    utils: Mapping[UUID, UUID]
 
     def of(self, provider: str, status: Status, tenant: UUID | None = None) -> UUID:
         """The request of our tenant (or of another) at this provider in this status."""
@@ -86,7 +97,20 @@ def make_world(database: Database) -> World:
                         leases.record(conn, [end_of(lease, status)], worker="w")
             rescues.report_security_event(conn, "message_unknown", None, worker="w", detail={})
     made = {key: one.correlation_id for key, one in drafts.items()}
-    return World(database=database, ours=ours, theirs=theirs, requests=made)
+    utils = _make_utils(database, ours, theirs)
+    return World(database=database, ours=ours, theirs=theirs, requests=made, utils=utils)
+
+
+def _make_utils(database: Database, *tenants: UUID) -> dict[UUID, UUID]:
+    third = make_tenant(database.admin)
+    utils = {tenant_id: make_util(database.api, tenant_id) for tenant_id in tenants}
+    for tenant_id, util_id in utils.items():
+        with as_tenant(database.api, tenant_id) as conn:
+            util_shares.share(conn, util_id, third, permission="edit", by="k")
+            util_rules.put(
+                conn, "R1", severity="error", kind="forbid_name", pattern="x", message="", by="k"
+            )
+    return utils
 
 
 @contextmanager
