@@ -17,6 +17,7 @@ from bench.scene import Reading, Scene, numbers
 from bench.store import payload
 from bench.waiting import until
 from csb_core import keys
+from csb_core.queue import Queue
 
 _PATH: Final = "/api/v1/requests"
 _KEY: Final = f"bench-{MARK.decode()}"
@@ -127,11 +128,11 @@ def drain(scene: Scene) -> Reading:
     count = scene.sizes.drain
     scene.store.fill_waiting(scene.servers.redis.url, count)
     with redis.Redis.from_url(scene.servers.redis.url) as client, scene.worker():
-        key = keys.queue("aws")
-        until(lambda: client.llen(key) < count)
-        meter, left = scene.meter(), client.llen(key)
+        queue = Queue(client, "aws")
+        until(lambda: queue.depth() < count)
+        meter, left = scene.meter(), queue.depth()
         before = meter.read()
-        until(lambda: client.llen(key) == 0)
+        until(lambda: queue.depth() == 0)
         _await_ends(scene)
         after = meter.read()
     seconds = scene.store.drained(scene.since, count)

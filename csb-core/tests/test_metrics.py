@@ -119,10 +119,11 @@ def test_the_master_does_not_load_the_client_before_the_directory_is_named() -> 
 
 def test_queues_are_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    reading = QueueReading(provider="aws", depth=7, oldest_seconds=1.5)
+    reading = QueueReading(provider="aws", depth=7, oldest_seconds=1.5, tenants=3)
     text = metrics.render(lambda: [reading]).decode()
     assert _value(text, 'csb_queue_depth{provider="aws"}') == 7
     assert _value(text, 'csb_queue_oldest_seconds{provider="aws"}') == 1.5
+    assert _value(text, 'csb_tenants_waiting{provider="aws"}') == 3
     assert _value(text, "csb_queue_up") == 1
 
 

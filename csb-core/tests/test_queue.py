@@ -52,17 +52,16 @@ def test_first_in_first_out(queue: Queue) -> None:
     queue.publish([])
     assert queue.depth() == 3
     assert queue.wait(0.1) == b"1"
-    assert queue.take(5) == [b"2", b"3"]
-    assert queue.take(5) == []
+    assert queue.deal(5).messages == [b"2", b"3"]
+    assert queue.deal(5).messages == []
     assert queue.depth() == 0
 
 
 def test_what_is_given_back_is_next_in_turn(queue: Queue) -> None:
     queue.publish([b"1", b"2", b"3", b"4"])
-    taken = queue.take(2)
-    queue.give_back(taken)
+    queue.give_back(queue.deal(2).messages)
     queue.give_back([])
-    assert queue.take(9) == [b"1", b"2", b"3", b"4"]
+    assert queue.deal(9).messages == [b"1", b"2", b"3", b"4"]
 
 
 def test_an_empty_list_is_waited_for_and_no_longer_than_said(queue: Queue) -> None:
@@ -87,7 +86,7 @@ def test_a_message_that_comes_while_one_waits_is_had_at_once(queue: Queue, redis
 
 def test_lists_of_providers_do_not_mix(queue: Queue) -> None:
     Queue(queue.redis, "other").publish([b"1"])
-    assert queue.take(1) == []
+    assert queue.deal(1).messages == []
     assert queue.oldest() is None
 
 
@@ -95,7 +94,7 @@ def test_the_oldest_message_tells_since_when_one_waits(queue: Queue) -> None:
     assert queue.oldest() is None
     queue.publish([encode(MESSAGE, "d"), b"newer garbage"])
     assert queue.oldest() == MESSAGE.published_at
-    queue.take(1)
+    queue.deal(1)
     assert queue.oldest() is None  # unreadable
 
 
@@ -154,7 +153,10 @@ def test_no_redis_is_said_in_our_own_words() -> None:
         for ask in (
             lambda: queue.publish([b"1"]),
             lambda: queue.wait(0.1),
-            lambda: queue.take(1),
+            lambda: queue.deal(1),
+            lambda: queue.nudge("w"),
+            queue.sort,
+            queue.standing,
             lambda: queue.give_back([b"1"]),
             queue.depth,
             queue.oldest,
@@ -310,6 +312,10 @@ def test_twins_are_read_once_and_forged_ones_are_kept_apart() -> None:
 def test_keys_are_the_documented_ones() -> None:
     request = MESSAGE.correlation_id
     assert keys.queue("aws") == "queue:aws"
+    assert keys.tenants_queues("aws") == "queue:aws:of:"
+    assert keys.queue_round("aws") == "queue:aws:round"
+    assert keys.queue_baton("aws") == "queue:aws:baton"
+    assert keys.queue_nudge("aws", "w") == "queue:aws:nudge:w"
     assert keys.status(request) == f"cache:status:{request}"
     assert keys.floor(request) == f"cache:floor:{request}"
     assert keys.moved(request) == f"moved:{request}"

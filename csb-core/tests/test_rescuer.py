@@ -252,6 +252,7 @@ def _stopped_in_a_pass(tiny: Tiny, **session: str) -> Iterator[psycopg.Connectio
                 "provider": PROVIDER,
                 "worker": "stopped",
                 "oldest": None,
+                "bounds": "[]",
                 "margin": MARGIN,
                 "room": MOST,
                 "lone_losses": 2,

@@ -29,7 +29,7 @@ from csb_core.db import Connection
 from csb_core.ids import new_id
 from csb_core.leases import Candidate, End
 from csb_core.models import Draft, Json, Lease, Message, Outcome, Succeeded
-from csb_core.queue import encode
+from csb_core.queue import Queue, encode
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_draft, make_tenant
 from csb_core.worker.action import Action, Attempt
@@ -182,11 +182,16 @@ class Tiny:
         self.redis.lpush(keys.queue(PROVIDER), *messages)
 
     def pop(self, most: int) -> list[bytes]:
-        return cast("list[bytes]", self.redis.rpop(keys.queue(PROVIDER), most) or [])
+        return Queue(self.redis, PROVIDER).deal(most).messages
 
     def standing(self) -> list[bytes]:
-        """What stands in the list, newest first."""
-        return cast("list[bytes]", self.redis.lrange(keys.queue(PROVIDER), 0, -1))
+        """What stands: unsorted messages, then tenant by tenant, each newest first."""
+        lists = [keys.queue(PROVIDER), *sorted(self.redis.keys(keys.tenants_queues("tiny") + "*"))]
+        return [
+            message
+            for name in lists
+            for message in cast("list[bytes]", self.redis.lrange(name, 0, -1))
+        ]
 
     def message(self, correlation_id: UUID) -> bytes:
         """The message that rings for a row as it stands now."""
@@ -319,7 +324,7 @@ class Tiny:
         ).fetchall()
 
     def depth(self) -> int:
-        return int(self.redis.llen(keys.queue(PROVIDER)))
+        return Queue(self.redis, PROVIDER).depth()
 
     def await_ends(self, ids: Sequence[UUID], *, within: float = 15) -> Counter[str]:
         """Wait until all of them have ended; returns how many stand where."""

@@ -25,11 +25,11 @@ from tests.chaos.service import IMPORTS, Service, kill
 from tests.chaos.striking import FOLDER as ORDERS
 from tests.chaos.striking import Orders
 
-from csb_core import keys
 from csb_core.local import ports, processes
 from csb_core.local import postgres as embedded_postgres
 from csb_core.local import redis as embedded_redis
 from csb_core.local.local_aws import MODULE
+from csb_core.queue import Queue
 from csb_core.testing import ACCOUNT, Database, make_api_key, make_tenant
 from worker_service_aws.local_aws.demo_seed import PLATFORM_KEY_ID, PLATFORM_SECRET, demo_seed
 
@@ -131,9 +131,9 @@ class Platform:
             yield client
 
     def depth(self) -> int:
-        """How many messages stand in the list."""
+        """How many messages stand."""
         with self.bell() as client:
-            return int(client.llen(keys.queue("aws")))
+            return Queue(client, "aws").depth()
 
     def aws(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """Speak with the control of the local AWS."""

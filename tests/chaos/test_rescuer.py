@@ -33,7 +33,12 @@ def narrow(new_platform: Make) -> Platform:
     """A platform whose worker has few slots, so that a test can fill them all."""
     platform = new_platform()
     platform.add_api()
-    settings = {**BRISK, "CSB_PROCESSES": str(PROCESSES), "CSB_SLOTS": str(SLOTS)}
+    settings = {
+        **BRISK,
+        "CSB_PROCESSES": str(PROCESSES),
+        "CSB_SLOTS": str(SLOTS),
+        "CSB_TENANT_SHARE": "1",
+    }
     platform.add_worker(app=PLAYING, **settings)
     platform.await_ready()
     return platform
@@ -49,9 +54,10 @@ def watch_depth(platform: Platform, seconds: float) -> int:
     return greatest
 
 
-def ids_in_list(platform: Platform) -> list[str]:
+def ids_that_stand(platform: Platform) -> list[str]:
     with platform.bell() as redis:
-        messages = cast("list[bytes]", redis.lrange(keys.queue("aws"), 0, -1))
+        lists = [keys.queue("aws"), *redis.scan_iter(keys.tenants_queues("aws") + "*")]
+        messages = [raw for name in lists for raw in cast("list[bytes]", redis.lrange(name, 0, -1))]
     return [str(decode(raw).correlation_id) for raw in messages]
 
 
@@ -74,7 +80,7 @@ def test_backlog_is_not_doubled(narrow: Platform, rows: int) -> None:
         refilled = min(rows, HIGH_WATER)
         until(lambda: narrow.depth() >= refilled, timedelta(seconds=30), "the list is rung anew")
         assert watch_depth(narrow, several_passes) <= min(rows, HIGH_WATER + MOST)
-        rung = ids_in_list(narrow)
+        rung = ids_that_stand(narrow)
         assert len(rung) == len(set(rung))
     proof.await_ends(narrow, timedelta(seconds=rows / 300 + 30))
 

@@ -77,7 +77,11 @@ class _Check:
 
 def _readings(deps: Deps) -> Iterator[QueueReading]:
     for provider, queue in deps.queues.items():
-        depth = queue.depth()
-        oldest = queue.oldest() if depth else None
-        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
-        yield QueueReading(provider=provider, depth=depth, oldest_seconds=max(0.0, age))
+        standing = queue.standing()
+        age = (datetime.now(UTC) - standing.oldest).total_seconds() if standing.oldest else 0.0
+        yield QueueReading(
+            provider=provider,
+            depth=standing.depth,
+            oldest_seconds=max(0.0, age),
+            tenants=len(standing.backlogs),
+        )

@@ -78,6 +78,18 @@ class ApiSettings(Settings):
     max_waiters: int = Field(
         500, ge=0, le=900, description="long polls held by one process; more are answered at once"
     )
+    util_validation: Literal["enforce", "advisory"] = Field(
+        "enforce", description="advisory: utils that the validator refuses are stored, and may run"
+    )
+    util_validators: int = Field(
+        2, ge=1, le=64, description="sources that a process validates at once"
+    )
+    util_max_code_bytes: int = Field(
+        65_536, ge=1024, le=1_048_576, description="largest source of a util"
+    )
+    metrics_user_label: bool = Field(
+        default=True, description="whether utils_created_total tells users apart"
+    )
 
 
 class WorkerSettings(Settings):
@@ -88,6 +100,9 @@ class WorkerSettings(Settings):
     metrics_bind: str = Field("127.0.0.1:9091", description="address and port of /metrics")
     processes: int = Field(2, ge=1, le=64, description="consumer processes under one master")
     slots: int = Field(64, ge=1, le=512, description="requests that one process executes at once")
+    tenant_share: float = Field(
+        0.75, gt=0, le=1, description="share of its slots that a process gives to one tenant alone"
+    )
     lease_seconds: Seconds = Field(7, description="how long a claim holds without a heartbeat")
     heartbeat_seconds: Seconds = Field(2, description="how often leases are extended")
     rescue_seconds: Seconds = Field(1, description="how often the rescuer passes")

@@ -15,8 +15,28 @@ TOKEN: Final = re.compile(r"csb_(?P<key_id>[a-z0-9]{12})_(?P<secret>[A-Za-z0-9]{
 
 
 def queue(provider: str) -> str:
-    """The provider's messages, newest at the left (a LIST)."""
+    """The provider's messages that nobody has sorted yet, newest at the left (a LIST)."""
     return f"queue:{provider}"
+
+
+def tenants_queues(provider: str) -> str:
+    """What the names of the tenants' lists begin with; the tenant's id follows (LISTs)."""
+    return f"queue:{provider}:of:"
+
+
+def queue_round(provider: str) -> str:
+    """The tenants that have sorted messages, the next in turn first (a ZSET)."""
+    return f"queue:{provider}:round"
+
+
+def queue_baton(provider: str) -> str:
+    """Not empty while tenants' lists are not; it wakes one worker (a LIST of one)."""
+    return f"queue:{provider}:baton"
+
+
+def queue_nudge(provider: str, worker: str) -> str:
+    """By which a worker wakes itself when a slot is free again (a LIST)."""
+    return f"queue:{provider}:nudge:{worker}"
 
 
 def status(correlation_id: UUID | str) -> str:

@@ -179,7 +179,7 @@ POOL_WAITING = _gauge("csb_pool_waiting", "Callers waiting for a connection", "p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueReading:
-    """What stands in one provider's list, and how long its oldest message has stood there."""
+    """What stands in one provider's lists, for how long the oldest, and of how many tenants."""
 
     provider: str
     depth: int
@@ -196,10 +196,13 @@ class QueueCollector(Collector):
         self._read = read
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give depth, age and whether they could be read."""
-        depth = GaugeMetricFamily("csb_queue_depth", "Messages in the list", labels=["provider"])
+        """Give depth, age, tenants and whether they could be read."""
+        depth = GaugeMetricFamily("csb_queue_depth", "Messages that stand", labels=["provider"])
         age = GaugeMetricFamily(
-            "csb_queue_oldest_seconds", "Age of the list's oldest message", labels=["provider"]
+            "csb_queue_oldest_seconds", "Age of the oldest message", labels=["provider"]
+        )
+        tenants = GaugeMetricFamily(
+            "csb_tenants_waiting", "Tenants with sorted messages", labels=["provider"]
         )
         up = GaugeMetricFamily("csb_queue_up", "1 when the queues could be read, else 0")
         try:
@@ -212,7 +215,7 @@ class QueueCollector(Collector):
             depth.add_metric([reading.provider], reading.depth)
             age.add_metric([reading.provider], reading.oldest_seconds)
         up.add_metric([], answered)
-        yield from (depth, age, up)
+        yield from (depth, age, tenants, up)
 
 
 def render(read_queues: ReadQueues | None = None) -> bytes:
@@ -224,6 +227,7 @@ def render(read_queues: ReadQueues | None = None) -> bytes:
     text = generate_latest(registry)
     if read_queues is not None:
         queues = CollectorRegistry()
+    tenants: int
         queues.register(QueueCollector(read_queues))
         text += generate_latest(queues)
     return text
@@ -240,3 +244,4 @@ def observe_pool(pool: str, stats: Mapping[str, int]) -> None:
 def declared() -> list[MetricWrapperBase]:
     """Return every metric above, in the order of the line."""
     return [value for value in globals().values() if isinstance(value, MetricWrapperBase)]
+            tenants.add_metric([reading.provider], reading.tenants)

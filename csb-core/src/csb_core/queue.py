@@ -1,12 +1,12 @@
-"""The provider's list: published at its left, awaited at its right; a doorbell, not the truth."""
+"""A provider's messages: published in one list, dealt out by tenant; a doorbell, not the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
@@ -14,11 +14,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from csb_core import keys
+from csb_core import dealing, keys
 from csb_core.errors import MessageUnreadable, QueueUnavailable
 from csb_core.models import Message
 
 Redis = redis.Redis
+
+#: Runs of the script for one deal. A list that takes more is sorted by the deals that follow.
+MOST_SORTS: Final = 100
 
 
 def connect(url: str, *, timeout: timedelta, connections: int = 64) -> Redis:
@@ -76,54 +79,180 @@ def decode(raw: bytes) -> Message:
         raise MessageUnreadable(f"not a message ({type(exc).__name__})") from exc
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dealt:
+    """What a worker was dealt, and whether messages are left that were not for it."""
+
+    messages: list[bytes]
+    left: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """A tenant's sorted messages; `oldest` is None when that one cannot be read."""
+
+    tenant: str
+    depth: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All messages that stand: those that nobody has sorted yet, and each tenant's."""
+
+    unsorted: int
+    oldest_unsorted: datetime | None
+    backlogs: Sequence[Backlog]
+
+    @property
+    def depth(self) -> int:
+        """How many messages there are."""
+        return self.unsorted + sum(backlog.depth for backlog in self.backlogs)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest was published; None when there is none, or none to be read."""
+        ends = (self.oldest_unsorted, *(backlog.oldest for backlog in self.backlogs))
+        return min((at for at in ends if at is not None), default=None)
+
+
+@dataclass(slots=True)
 class Queue:
-    """One provider's list."""
+    """One provider's messages. Every method raises QueueUnavailable when Redis does not answer."""
 
     redis: Redis
     provider: str
+    _list: str = field(init=False)
+    _deal: Any = field(init=False)
+    _give_back: Any = field(init=False)
+    _standing: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._list = keys.queue(self.provider)
+        self._deal = self.redis.register_script(dealing.DEAL)
+        self._give_back = self.redis.register_script(dealing.GIVE_BACK)
+        self._standing = self.redis.register_script(dealing.STANDING)
 
     def publish(self, messages: Sequence[bytes]) -> None:
-        """Ring for these messages, first one first; raises QueueUnavailable."""
+        """Ring for these messages, first one first."""
         if messages:
             with _translated():
-                self.redis.lpush(keys.queue(self.provider), *messages)
+                self.redis.lpush(self._list, *messages)
 
-    def wait(self, seconds: float) -> bytes | None:
-        """The oldest message, or None when none came in time; raises QueueUnavailable."""
-        with _translated():
-            popped = cast("Any", self.redis.brpop([keys.queue(self.provider)], timeout=seconds))
-        return cast("bytes", popped[1]) if popped else None
+    def wait(self, seconds: float, *, nudged: str | None = None) -> bytes | None:
+        """The oldest message that nobody has sorted yet; None when it is time to ask for a deal.
 
-    def take(self, most: int) -> list[bytes]:
-        """Up to `most` further messages, without waiting; raises QueueUnavailable."""
+        That is when others have left messages to be dealt. Who knows that none of these are for
+        him waits for a `nudge` of that name instead.
+        """
+        baton = keys.queue_baton(self.provider)
+        token = keys.queue_nudge(self.provider, nudged) if nudged else baton
         with _translated():
-            return cast("list[bytes]", self.redis.rpop(keys.queue(self.provider), most) or [])
+            popped = cast("Any", self.redis.brpop([self._list, token], timeout=seconds))
+        if popped is None or popped[0] != self._list.encode():
+            return None
+        return cast("bytes", popped[1])
+
+    def nudge(self, worker: str) -> None:
+        """Wake this worker from its wait; should it be gone, nothing of it stays."""
+        name = keys.queue_nudge(self.provider, worker)
+        with _translated(), self.redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(name, b"1")
+            pipe.expire(name, 60)
+            pipe.execute()
+
+    def deal(
+        self,
+        slots: int,
+        *,
+        share: float = 1,
+        held: Mapping[str, int] | None = None,
+        popped: bytes | None = None,
+    ) -> Dealt:
+        """Up to `slots` messages, one a tenant in turn, without waiting.
+
+        A tenant is passed over when it would then hold more than `share` / (1 - `share`) times the
+        slots that stay free; `held` are those it holds already. So one tenant alone comes to
+        `share` of all slots, several to less each, and some stay free for the next. `popped` is
+        what `wait` gave.
+        """
+        ratio = -1 if share >= 1 else share / (1 - share)
+        holders = [part for holder in (held or {}).items() for part in holder]
+        return self._run(slots, ratio, popped, holders)
+
+    def sort(self) -> None:
+        """Move all messages to their tenants' lists."""
+        self._run(0, -1, None, [])
+
+    def _run(self, slots: int, ratio: float, popped: bytes | None, holders: list[Any]) -> Dealt:
+        for _ in range(MOST_SORTS):
+            with _translated():
+                unsorted, tenants, *messages = self._deal(
+                    keys=[
+                        self._list,
+                        keys.queue_round(self.provider),
+                        keys.queue_baton(self.provider),
+                    ],
+                    args=[
+                        keys.tenants_queues(self.provider),
+                        dealing.MOST_SORTED,
+                        dealing.MOST_BYTES,
+                        popped or b"",
+                        slots,
+                        ratio,
+                        *holders,
+                    ],
+                )
+            popped = None
+            if not unsorted:
+                break
+        return Dealt(messages=messages, left=bool(unsorted or tenants))
 
     def give_back(self, messages: Sequence[bytes]) -> None:
-        """Put popped messages back to where they were, next in turn; raises QueueUnavailable."""
+        """Put messages back to where they were, next in turn."""
         if messages:
             with _translated():
-                self.redis.rpush(keys.queue(self.provider), *reversed(messages))
+                self._give_back(
+                    keys=[keys.queue_round(self.provider), keys.queue_baton(self.provider)],
+                    args=[keys.tenants_queues(self.provider), *reversed(messages)],
+                )
+
+    def standing(self) -> Standing:
+        """What stands, by tenant; its cost grows with the tenants that wait."""
+        with _translated():
+            unsorted, oldest, *rest = self._standing(
+                keys=[self._list, keys.queue_round(self.provider)],
+                args=[keys.tenants_queues(self.provider)],
+            )
+        return Standing(
+            unsorted=unsorted,
+            oldest_unsorted=_moment(oldest),
+            backlogs=[
+                Backlog(tenant=rest[i].decode(), depth=rest[i + 1], oldest=_moment(rest[i + 2]))
+                for i in range(0, len(rest), 3)
+            ],
+        )
 
     def depth(self) -> int:
-        """How many messages stand in the list; raises QueueUnavailable."""
-        with _translated():
-            return self.redis.llen(keys.queue(self.provider))
+        """How many messages stand."""
+        return self.standing().depth
 
     def oldest(self) -> datetime | None:
-        """When the oldest message was published; None for an empty list or an unreadable tail."""
-        with _translated():
-            raw = cast("bytes | None", self.redis.lindex(keys.queue(self.provider), -1))
-        try:
-            return decode(raw).published_at if raw else None
-        except MessageUnreadable:
-            return None
+        """When the oldest message was published; None for none, or none to be read."""
+        return self.standing().oldest
 
     def ping(self) -> None:
-        """Return if Redis answers; raises QueueUnavailable."""
+        """Return if Redis answers."""
         with _translated():
             self.redis.ping()
+
+
+def _moment(text: bytes) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text.decode())
+    except ValueError:
+        return None
+    return at if at.utcoffset() == timedelta() else None
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import orjson
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -40,6 +41,18 @@ class Rescued:
     rung_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What still stands for one tenant: since when, and how many more rings are worth their while.
+
+    `oldest` is when the oldest message of this tenant was published, None when nothing is known.
+    """
+
+    tenant_id: UUID
+    oldest: datetime | None
+    room: int
+
+
 def rescue(
     conn: Connection,
     provider: str,
@@ -48,49 +61,92 @@ def rescue(
     oldest: datetime | None,
     margin: timedelta,
     room: int,
+    bounds: Sequence[Bound] = (),
 ) -> list[Rescued]:
     """Give back expired leases, fail what kills its workers, and mark what is due to be rung.
 
     One statement: the advisory lock lives as long as it does, so a stopped process holds nobody
-    up. A PENDING row is rung when its last ring is older than the `oldest` message that still
-    stands in the list (None: an empty list), by a margin: what may yet be read is not doubled. At
-    most `room` rows are rung. The caller publishes those that are PENDING, after the commit.
+    up. A PENDING row is rung when its last ring is older than the oldest message of its tenant
+    that still stands, by a margin: what may yet be read is not doubled. That is the older one of
+    the tenant's bound and `oldest`, the oldest unsorted message (None: there is none). At most
+    `room` rows are rung, of one tenant no more than its bound's room, one a tenant in turn.
 
-    A claimed row was rung before the oldest message that still stands, since the list is first
-    in, first out; so a long backlog is never looked at here, whatever its length.
+    Messages are first in, first out within a tenant. So a claimed row was rung before the oldest
+    that its tenant has standing, and a long backlog is never looked at here, whatever its length:
+    the statement goes from tenant to tenant, and at each only to what stands before its bound.
     """
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
-            WITH gate AS MATERIALIZED (
+            WITH RECURSIVE gate AS MATERIALIZED (
                 SELECT pg_try_advisory_xact_lock(
                            hashtextextended('csb.rescue.' || %(provider)s, 0)) AS ours),
-            expired AS MATERIALIZED (
-                SELECT correlation_id,
-                       true AS lost,
-                       alone AND lone_losses + 1 >= %(lone_losses)s AS spent
+            open (tenant_id) AS (
+               (SELECT tenant_id
                   FROM csb_app.csb_requests
                  WHERE finished_at IS NULL
                    AND cloud_provider = %(provider)s
-                   AND rung_at > '-infinity'
-                   AND rung_at <= LEAST(%(oldest)s::timestamptz, now())
-                   AND status = 'IN_PROGRESS'
-                   AND lease_expires_at < now()
                    AND (SELECT ours FROM gate)
-                 ORDER BY correlation_id
-                 LIMIT %(most_expired)s
-                   FOR UPDATE SKIP LOCKED),
+                 ORDER BY tenant_id
+                 LIMIT 1)
+                 UNION ALL
+                SELECT later.tenant_id
+                  FROM open,
+                       LATERAL (SELECT tenant_id
+                                  FROM csb_app.csb_requests
+                                 WHERE finished_at IS NULL
+                                   AND cloud_provider = %(provider)s
+                                   AND tenant_id > open.tenant_id
+                                 ORDER BY tenant_id
+                                 LIMIT 1) AS later),
+            bounds AS MATERIALIZED (
+                SELECT o.tenant_id,
+                       LEAST(b.oldest, %(oldest)s::timestamptz, now()) AS oldest,
+                       LEAST(COALESCE(b.room, %(room)s), %(room)s,
+                             GREATEST(20, 20 * %(room)s / count(*) OVER ())) AS room
+                  FROM open o
+                  LEFT JOIN json_to_recordset(%(bounds)s::json) AS b (
+                       tenant uuid, oldest timestamptz, room bigint)
+                    ON b.tenant = o.tenant_id),
+            expired AS MATERIALIZED (
+                SELECT found.correlation_id, true AS lost, found.spent
+                  FROM bounds,
+                       LATERAL (SELECT correlation_id,
+                                       alone AND lone_losses + 1 >= %(lone_losses)s AS spent
+                                  FROM csb_app.csb_requests
+                                 WHERE finished_at IS NULL
+                                   AND cloud_provider = %(provider)s
+                                   AND tenant_id = bounds.tenant_id
+                                   AND rung_at > '-infinity'
+                                   AND rung_at <= bounds.oldest
+                                   AND status = 'IN_PROGRESS'
+                                   AND lease_expires_at < now()
+                                 ORDER BY rung_at
+                                 LIMIT %(most_expired)s
+                                   FOR UPDATE SKIP LOCKED) AS found
+                 LIMIT %(most_expired)s),
+            silent AS MATERIALIZED (
+                SELECT waiting.correlation_id
+                  FROM bounds,
+                       LATERAL (SELECT correlation_id, rung_at,
+                                       row_number() OVER (ORDER BY rung_at, available_at) AS turn
+                                  FROM (SELECT correlation_id, rung_at, available_at
+                                          FROM csb_app.csb_requests
+                                         WHERE finished_at IS NULL
+                                           AND cloud_provider = %(provider)s
+                                           AND tenant_id = bounds.tenant_id
+                                           AND status = 'PENDING'
+                                           AND rung_at < bounds.oldest - %(margin)s
+                                           AND available_at <= now()
+                                         ORDER BY rung_at, available_at
+                                         LIMIT bounds.room) AS found) AS waiting
+                 ORDER BY waiting.turn, waiting.rung_at
+                 LIMIT %(room)s),
             due AS MATERIALIZED (
                 SELECT correlation_id, false AS lost, false AS spent
                   FROM csb_app.csb_requests
-                 WHERE finished_at IS NULL
-                   AND cloud_provider = %(provider)s
+                 WHERE correlation_id = ANY (ARRAY(SELECT correlation_id FROM silent))
                    AND status = 'PENDING'
-                   AND rung_at < LEAST(%(oldest)s::timestamptz, now()) - %(margin)s
-                   AND available_at <= now()
-                   AND (SELECT ours FROM gate)
-                 ORDER BY rung_at, available_at
-                 LIMIT %(room)s
                    FOR UPDATE SKIP LOCKED),
             stuck AS MATERIALIZED (
                 SELECT * FROM expired UNION ALL SELECT * FROM due)
@@ -117,6 +173,9 @@ def rescue(
                 "provider": provider,
                 "worker": worker,
                 "oldest": oldest,
+                "bounds": orjson.dumps(
+                    [{"tenant": b.tenant_id, "oldest": b.oldest, "room": b.room} for b in bounds]
+                ).decode(),
                 "margin": margin,
                 "room": room,
                 "lone_losses": LONE_LOSSES_BEFORE_FAILED,

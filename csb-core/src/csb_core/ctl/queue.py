@@ -52,11 +52,10 @@ def _row(client: Redis, provider: str, work: Work | None) -> dict[str, Any]:
     )
     row: dict[str, Any] = {**asdict(found), "messages": None, "oldest_message_seconds": None}
     try:
-        waiting = Queue(client, provider)
-        row["messages"] = waiting.depth()
-        oldest = waiting.oldest()
+        standing = Queue(client, provider).standing()
     except BridgeError as exc:
         return row | {"queue": str(exc)}
-    if oldest is not None:
-        row["oldest_message_seconds"] = (datetime.now(UTC) - oldest).total_seconds()
+    row["messages"] = standing.depth
+    if standing.oldest is not None:
+        row["oldest_message_seconds"] = (datetime.now(UTC) - standing.oldest).total_seconds()
     return row | {"queue": "up"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -64,6 +65,11 @@ class Hand:
         """What did not end by its deadline; its thread cannot be stopped, its process can."""
         with self._lock:
             return [h for h in self._held.values() if h.abandoned]
+
+    def by_tenant(self) -> Counter[str]:
+        """How many slots each tenant holds; what was claimed alone holds none."""
+        with self._lock:
+            return Counter(str(h.lease.tenant_id) for h in self._held.values() if not h.alone)
 
     def __len__(self) -> int:
         """How many leases are in hand, the abandoned ones left out."""

@@ -1,18 +1,27 @@
-"""Pops messages, never more than there are free slots for."""
+"""Takes messages, never more than there are free slots for, nor more of a tenant than its share."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from csb_core import metrics
+from csb_core.dealing import tenant_of
 from csb_core.errors import QueueUnavailable
 from csb_core.queue import Queue
+from csb_core.worker.hand import Hand
 from csb_core.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
+
+#: How long it waits for a slot in the process before it waits for messages in Redis: where actions
+#: are quick, slots come back so often that a word to Redis for each would be too much.
+PATIENCE: Final = timedelta(milliseconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +31,25 @@ class Popped:
     messages: list[bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Intake:
-    """One thread's work: wait for a slot, wait for a message, hand over what came."""
+    """One thread's work: wait for a slot, wait for a message, hand over what it was dealt."""
 
+    worker: str
     queue: Queue
     slots: Slots
+    hand: Hand
+    share: float
     handed: Callable[[Popped], None]
     stop: threading.Event
     block_seconds: float
+    #: The last deal did not fill the slots: to ask again at once would be in vain.
+    _in_vain: bool = False
+    #: It left messages of tenants that hold their share.
+    _left: bool = False
 
     def run(self) -> None:
-        """Pop until there are no more slots to be had, for good."""
+        """Take messages until there are no more slots to be had, for good."""
         while taken := self.slots.take():
             try:
                 messages = self.run_once(taken)
@@ -41,19 +57,45 @@ class Intake:
                 logger.warning("queue.unavailable", extra={"reason": str(exc)})
                 messages = []
                 self.stop.wait(1.0)
+            self.slots.expect(tenant_of(message) for message in messages)
             self.slots.give(taken - len(messages))
             if messages:
                 metrics.POPPED.labels(self.queue.provider).inc(len(messages))
                 self.handed(Popped(messages=messages))
 
     def run_once(self, slots: int) -> list[bytes]:
-        """Up to `slots` messages: wait for the first, take the others as they stand."""
-        first = self.queue.wait(self.block_seconds)
-        if first is None:
-            return []
-        if slots == 1:
-            return [first]
+        """Up to `slots` messages, fairly; waits first if there were not enough the last time."""
+        first: bytes | None = None
+        if self._in_vain:
+            self._in_vain = False
+            if self._left and not self.slots.listen(PATIENCE):
+                return []
+            first = self.queue.wait(self.block_seconds, nudged=self.worker if self._left else None)
         try:
-            return [first, *self.queue.take(slots - 1)]
+            dealt = self.queue.deal(slots, share=self.share, held=self._held(), popped=first)
         except QueueUnavailable:
+            if first is None:
+                raise
             return [first]
+        self._in_vain, self._left = len(dealt.messages) < slots, dealt.left
+        return dealt.messages
+
+    def _held(self) -> Counter[str]:
+        """The slots of each tenant.
+
+        A message that has just become a lease may be counted twice, which errs on the side of the
+        other tenants and lasts until the next deal.
+        """
+        return self.hand.by_tenant() + self.slots.coming()
+
+
+def nudger(queue: Queue, worker: str) -> Callable[[], None]:
+    """How a worker wakes its own intake; without Redis it does not wait for long either."""
+
+    def nudge() -> None:
+        try:
+            queue.nudge(worker)
+        except QueueUnavailable as exc:
+            logger.warning("queue.unavailable", extra={"reason": str(exc)})
+
+    return nudge

@@ -16,6 +16,7 @@ from uuid import UUID
 from csb_core import leases, metrics
 from csb_core.cache import StatusCache
 from csb_core.db import Pool, connection
+from csb_core.dealing import tenant_of
 from csb_core.errors import CacheUnavailable, QueueUnavailable, StoreRejected, StoreUnavailable
 from csb_core.leases import Candidate, End, Recorded
 from csb_core.models import Lease
@@ -81,6 +82,8 @@ class Loop:
             except StoreUnavailable as exc:
                 logger.warning("store.unavailable", extra={"reason": str(exc)})
                 time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
+            finally:
+                self.slots.arrived(tenant_of(raw) for raw in popped)
             if self._is_time_to_forget(popped, finished):
                 self.forget()
         self._leave()

@@ -27,7 +27,7 @@ from csb_core.worker.executor import Executor
 from csb_core.worker.fitness import Fitness, fit
 from csb_core.worker.hand import Hand
 from csb_core.worker.heartbeat import Heartbeat
-from csb_core.worker.intake import Intake
+from csb_core.worker.intake import Intake, nudger
 from csb_core.worker.loop import Event, Loop
 from csb_core.worker.messages import Desk
 from csb_core.worker.rescuer import Rescuer
@@ -144,11 +144,12 @@ class WorkerProcess:
 
     def read_queues(self) -> list[metrics.QueueReading]:
         """Read the provider's list, for /metrics."""
-        oldest = self.queue.oldest()
+        standing = self.queue.standing()
+        oldest = standing.oldest
         return [
             metrics.QueueReading(
                 provider=self.queue.provider,
-                depth=self.queue.depth(),
+                depth=standing.depth,
                 oldest_seconds=max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0,
             )
         ]
@@ -161,6 +162,7 @@ def create(
     *,
     probe: Callable[[], None] = fit,
 ) -> WorkerProcess:
+                tenants=len(standing.backlogs),
     """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError.
 
     `probe` raises ConfigurationError while the worker cannot work for a fault of its own settings.
@@ -181,10 +183,10 @@ def create(
     popping = queue.connect(url, timeout=timedelta(seconds=settings.block_seconds + 5))
     stop, stop_watch = threading.Event(), threading.Event()
     inbox: SimpleQueue[Event] = SimpleQueue()
-    slots, hand = Slots(settings.slots), Hand()
+    bell = queue.Queue(client, provider)
+    slots, hand = Slots(settings.slots, nudge=nudger(bell, worker)), Hand()
     fitness = Fitness(probe=probe, slots=slots, stop=stop_watch)
     cache = StatusCache(client, budget_bytes=settings.cache_budget_bytes)
-    bell = queue.Queue(client, provider)
     metrics.SLOTS.labels(provider).set(settings.slots)
 
     executor = Executor(
@@ -221,8 +223,11 @@ def create(
             block_seconds=settings.block_seconds,
         ),
         heartbeat=Heartbeat(
+            worker=worker,
             pool=pool,
             hand=hand,
+            hand=hand,
+            share=settings.tenant_share,
             provider=provider,
             ttl=settings.lease,
             every=timedelta(seconds=settings.heartbeat_seconds),

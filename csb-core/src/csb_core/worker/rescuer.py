@@ -9,24 +9,27 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from csb_core import metrics, rescues
 from csb_core.cache import StatusCache
 from csb_core.db import Pool, connection
+from csb_core.dealing import NOBODY
 from csb_core.errors import CacheUnavailable, QueueUnavailable, StoreRejected, StoreUnavailable
 from csb_core.models import Message
-from csb_core.queue import Queue, encode
-from csb_core.rescues import MOST_EXPIRED, Rescued
+from csb_core.queue import Queue, Standing, encode
+from csb_core.rescues import MOST_EXPIRED, Bound, Rescued
 from csb_core.states import Status
 
 logger = logging.getLogger(__name__)
 
 #: A message younger than this may still be on its way from a list into a claim.
 MARGIN: Final = timedelta(seconds=2)
-#: A list that is longer needs no more rings: there is work enough for everybody.
+#: A tenant with more messages needs no more rings: there is work enough of it for everybody.
 HIGH_WATER: Final = 10_000
 #: Rows that one pass rings; a longer backlog takes the next pass at once.
 MOST: Final = 2_000
+NOTHING: Final = Standing(unsorted=0, oldest_unsorted=None, backlogs=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +64,20 @@ class Rescuer:
         """
         began = time.monotonic()
         try:
-            depth, oldest = self.queue.depth(), self.queue.oldest()
+            self.queue.sort()
+            standing = self.queue.standing()
+            room = min(MOST, max(0, HIGH_WATER - standing.unsorted))
         except QueueUnavailable:
-            depth, oldest = HIGH_WATER, None  # nothing can be rung now; leases still run out
+            standing, room = NOTHING, 0  # nothing can be rung now; leases still run out
         with connection(self.pool) as conn:
             rescued = rescues.rescue(
                 conn,
                 self.queue.provider,
                 worker=self.worker,
-                oldest=oldest,
+                oldest=standing.oldest_unsorted,
+                bounds=bounds(standing),
                 margin=MARGIN,
-                room=max(0, min(MOST, HIGH_WATER - depth)),
+                room=room,
             )
         self._tell(rescued)
         metrics.RESCUE_SECONDS.labels(self.queue.provider).observe(time.monotonic() - began)
@@ -99,6 +105,19 @@ class Rescuer:
             self.queue.publish([ring(row) for row in rescued if row.status is Status.PENDING])
         finally:
             self.cache.forget([(row.correlation_id, row.version) for row in rescued if row.moved])
+
+
+def bounds(standing: Standing) -> list[Bound]:
+    """What the messages that stand say of their tenants."""
+    return [
+        Bound(
+            tenant_id=UUID(backlog.tenant),
+            oldest=backlog.oldest,
+            room=max(0, HIGH_WATER - backlog.depth),
+        )
+        for backlog in standing.backlogs
+        if backlog.tenant != NOBODY
+    ]
 
 
 def _kind(row: Rescued) -> str:
