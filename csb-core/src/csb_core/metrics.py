@@ -184,6 +184,7 @@ class QueueReading:
     provider: str
     depth: int
     oldest_seconds: float
+    tenants: int
 
 
 ReadQueues = Callable[[], Iterable[QueueReading]]
@@ -214,6 +215,7 @@ class QueueCollector(Collector):
         for reading in readings:
             depth.add_metric([reading.provider], reading.depth)
             age.add_metric([reading.provider], reading.oldest_seconds)
+            tenants.add_metric([reading.provider], reading.tenants)
         up.add_metric([], answered)
         yield from (depth, age, tenants, up)
 
@@ -227,7 +229,6 @@ def render(read_queues: ReadQueues | None = None) -> bytes:
     text = generate_latest(registry)
     if read_queues is not None:
         queues = CollectorRegistry()
-    tenants: int
         queues.register(QueueCollector(read_queues))
         text += generate_latest(queues)
     return text
@@ -244,4 +245,3 @@ def observe_pool(pool: str, stats: Mapping[str, int]) -> None:
 def declared() -> list[MetricWrapperBase]:
     """Return every metric above, in the order of the line."""
     return [value for value in globals().values() if isinstance(value, MetricWrapperBase)]
-            tenants.add_metric([reading.provider], reading.tenants)

@@ -151,6 +151,7 @@ class WorkerProcess:
                 provider=self.queue.provider,
                 depth=standing.depth,
                 oldest_seconds=max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0,
+                tenants=len(standing.backlogs),
             )
         ]
 
@@ -162,7 +163,6 @@ def create(
     *,
     probe: Callable[[], None] = fit,
 ) -> WorkerProcess:
-                tenants=len(standing.backlogs),
     """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError.
 
     `probe` raises ConfigurationError while the worker cannot work for a fault of its own settings.
@@ -216,18 +216,18 @@ def create(
         queue=bell,
         loop=loop,
         intake=Intake(
+            worker=worker,
             queue=queue.Queue(popping, provider),
             slots=slots,
+            hand=hand,
+            share=settings.tenant_share,
             handed=inbox.put,
             stop=stop,
             block_seconds=settings.block_seconds,
         ),
         heartbeat=Heartbeat(
-            worker=worker,
             pool=pool,
             hand=hand,
-            hand=hand,
-            share=settings.tenant_share,
             provider=provider,
             ttl=settings.lease,
             every=timedelta(seconds=settings.heartbeat_seconds),
