@@ -77,6 +77,7 @@ class Waiting:
     def stop(self) -> None:
         """Let nobody wait any longer, and end the thread."""
         self.end()
+        self._listen_to_more()
         if self._thread is not None:
             self._thread.join(timeout=_PASS * 2)
 
