@@ -89,6 +89,13 @@ def worker(shared: Database) -> Iterator[Connection]:
         yield conn
 
 
+@pytest.fixture
+def sandbox(shared: Database) -> Iterator[Connection]:
+    """A connection as csb_sandbox_user."""
+    with acting(shared, "csb_sandbox_user") as conn:
+        yield conn
+
+
 @pytest.fixture(scope="session")
 def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
     """A PgBouncer in transaction mode; CSB_REQUIRE_PGBOUNCER=1 makes its absence a failure."""

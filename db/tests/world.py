@@ -27,6 +27,7 @@ from csb_core.testing import (
     make_tenant,
     make_util,
 )
+from csb_core.util_models import Content
 
 PROVIDERS: Final = ("aws", "sandbox")
 TTL: Final = timedelta(minutes=5)
@@ -207,3 +208,23 @@ def outcome(conn: Connection, statement: str, *values: object) -> str:
         return "hidden" if "row-level security" in message else "denied"
     except psycopg.Error as exc:
         return exc.diag.constraint_name or type(exc).__name__
+
+
+def carry_out(database: Database, one: Draft, status: Status = Status.SUCCESS) -> None:
+    """Bring a new request of the sandbox to this end."""
+    submit(database, one)
+    with acting(database, "csb_sandbox_user") as conn:
+        leases.record(conn, [end_of(claim(conn, one), status)], worker="w")
+
+
+def content(**more: Any) -> Content:
+    """The content of a valid version without test cases."""
+    return Content(
+        **{
+            "code": "def transform(data):\n    return data\n",
+            "parameters": {},
+            "execution_config": {},
+            "validation": {"is_valid": True, "validation_errors": [], "security_score": 100},
+            **more,
+        }
+    )
