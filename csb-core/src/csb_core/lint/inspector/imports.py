@@ -55,6 +55,7 @@ class _Judge:
         self.report = report
         self.refused: Mapping[str, str] = lists["refused_modules"]
         self.allowed = {*lists["modules"]["both"], *lists["modules"][kind]}
+        self.modules = {*self.allowed, *lists["submodules"]}
         self.members_of: Mapping[str, Sequence[str]] = lists["members"]
         self.exports: Sequence[str] = lists["honest_exports"]
         self.brings = {module: name for name, modules in packages.items() for module in modules}
@@ -65,9 +66,10 @@ class _Judge:
         """Judge the import of a module."""
         top = path.partition(".")[0]
         self.imported.add(top)
-        if path in self.allowed or top in self.allowed or path == "__future__":
+        reason = self.refused.get(path) or self.refused.get(top)
+        if not reason and (path in self.allowed or top in self.allowed):
             return
-        if reason := self.refused.get(path) or self.refused.get(top):
+        if reason:
             self.report.add("IMP001", node, f"{shown(path)} is refused: {reason}")
         elif top in sys.stdlib_module_names:
             self.report.add("IMP002", node, f"{shown(path)} is not among the modules for utils")
@@ -83,7 +85,8 @@ class _Judge:
             self.report.add("IMP005", node, "a util is one file: there is nothing to import from")
             return
         path = node.module or ""
-        self.module(node, path)
+        if not all(f"{path}.{alias.name}" in self.allowed for alias in node.names):
+            self.module(node, path)
         for alias in node.names:
             if alias.name == "*":
                 self.report.add("IMP006", node, f"nobody sees which names {shown(path)} brings")
@@ -106,9 +109,9 @@ class _Judge:
         """Judge one name of a module."""
         if path in self.members_of and name not in self.members_of[path]:
             self.report.add("IMP009", node, f"{path}.{shown(name)} is not among what utils may use")
-        elif path in self.allowed and path not in self.members_of:
+        elif path in self.modules and path not in self.members_of:
             private = name.startswith("_") and not name.startswith("__")
-            module = name in sys.stdlib_module_names and f"{path}.{name}" not in self.allowed
+            module = name in sys.stdlib_module_names and f"{path}.{name}" not in self.modules
             if private or (module and f"{path}.{name}" not in self.exports):
                 message = f"{path}.{shown(name)} is a detail of {path}, and may be a way out of it"
                 self.report.add("IMP007", node, message)

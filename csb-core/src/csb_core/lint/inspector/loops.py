@@ -9,7 +9,6 @@ from typing import Final
 from .report import Report
 from .tree import FUNCTIONS, LOOPS, Tree
 
-_ENDLESS: Final = ("itertools.count", "itertools.cycle")
 _CONSUMERS: Final = {"list", "tuple", "set", "frozenset", "sorted", "sum", "max", "min", "dict",
                      "all", "any", "len"}  # fmt: skip
 _GROWING: Final = {"append", "add", "insert", "extend", "appendleft", "update"}
@@ -96,14 +95,21 @@ def _is_true(test: ast.expr) -> bool:
 
 
 def _is_endless(tree: Tree, node: ast.expr) -> bool:
-    if isinstance(node, ast.Call) and tree.names(node.func, "enumerate", "iter", "map", "zip"):
-        return bool(node.args) and all(_is_endless(tree, argument) for argument in node.args[-1:])
+    """Tell whether an iterator has no last item; what walks several ends with the shortest."""
     if not isinstance(node, ast.Call):
         return False
-    if tree.names(node.func, *_ENDLESS):
+    if tree.names(node.func, "itertools.count", "itertools.cycle"):
         return True
-    once = len(node.args) == 1 and not node.keywords
-    return tree.names(node.func, "itertools.repeat") and once
+    if tree.names(node.func, "itertools.repeat"):
+        return len(node.args) == 1 and not node.keywords
+    walked: list[ast.expr] = []
+    if tree.names(node.func, "enumerate", "iter"):
+        walked = node.args[:1]
+    elif tree.names(node.func, "zip"):
+        walked = node.args
+    elif tree.names(node.func, "map", "filter"):
+        walked = node.args[1:]
+    return bool(walked) and all(_is_endless(tree, argument) for argument in walked)
 
 
 def _within(node: ast.AST) -> Iterator[ast.AST]:

@@ -112,50 +112,54 @@ def _ambiguous(items: list[Any]) -> bool:
     for position, (op, argument) in enumerate(items):
         if not _is_repeat(op) or argument[1] != _MAXREPEAT:
             continue
-        own = _characters(list(argument[2]))
+        begins, _ = _first(list(argument[2]))
         others = items[:position] + items[position + 1 :]
-        if not any(_marks(other, own) for other in others):
+        if not any(_marks(other, begins) for other in others):
             return True
     return False
 
 
-def _marks(item: Any, own: frozenset[str]) -> bool:
-    """Tell whether an item must be there, and cannot be mistaken for what is repeated."""
-    op, argument = item
-    if str(op) in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
-        if argument[0] == 0:
-            return False
-        return not own & _characters(list(argument[2]))
-    if str(op) == "BRANCH":
-        return all(not own & _characters(list(way)) for way in argument[1])
-    if str(op) in {"LITERAL", "NOT_LITERAL", "IN", "ANY"}:
-        return not own & _characters([item])
-    return False
+def _marks(item: Any, begins: frozenset[str]) -> bool:
+    """Tell whether an item must be there, and cannot be where one more repetition begins."""
+    first, may_be_empty = _first([item])
+    return not may_be_empty and not first & begins
 
 
-def _characters(items: list[Any], depth: int = 0) -> frozenset[str]:
-    """Return what characters a sequence may hold; all of them where it cannot be told."""
+def _first(items: list[Any], depth: int = 0) -> tuple[frozenset[str], bool]:
+    """Return the characters that a sequence may begin with, and whether it may be empty."""
     found: frozenset[str] = frozenset()
-    for op, argument in items if depth <= _DEEPEST else ():
-        match str(op):
-            case "LITERAL":
-                found |= {_char(argument)}
-            case "NOT_LITERAL":
-                found |= _ALPHABET - {_char(argument)}
-            case "IN":
-                found |= _set(argument)
-            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-                found |= _characters(list(argument[2]), depth + 1)
-            case "SUBPATTERN":
-                found |= _characters(list(argument[3]), depth + 1)
-            case "BRANCH":
-                for way in argument[1]:
-                    found |= _characters(list(way), depth + 1)
-            case "AT" | "ASSERT" | "ASSERT_NOT":
-                continue
-            case _:
-                return _ALPHABET
-    return found
+    if depth > _DEEPEST:
+        return _ALPHABET, True
+    for op, argument in items:
+        first, may_be_empty = _first_of(op, argument, depth)
+        found |= first
+        if not may_be_empty:
+            return found, False
+    return found, True
+
+
+def _first_of(op: Any, argument: Any, depth: int) -> tuple[frozenset[str], bool]:
+    match str(op):
+        case "LITERAL":
+            return frozenset({_char(argument)}), False
+        case "NOT_LITERAL":
+            return _ALPHABET - {_char(argument)}, False
+        case "ANY":
+            return _ALPHABET, False
+        case "IN":
+            return _set(argument), False
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            first, may_be_empty = _first(list(argument[2]), depth + 1)
+            return first, may_be_empty or argument[0] == 0
+        case "SUBPATTERN":
+            return _first(list(argument[3]), depth + 1)
+        case "BRANCH":
+            ways = [_first(list(way), depth + 1) for way in argument[1]]
+            return frozenset().union(*(first for first, _ in ways)), any(e for _, e in ways)
+        case "AT" | "ASSERT" | "ASSERT_NOT":
+            return frozenset(), True
+        case _:
+            return _ALPHABET, True
 
 
 def _set(items: list[Any]) -> frozenset[str]:
