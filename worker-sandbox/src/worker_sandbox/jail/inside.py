@@ -12,11 +12,14 @@ import io
 import json
 import json.encoder
 import linecache
+import mmap
 import os
+import random
 import sys
 import traceback
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from worker_sandbox.jail import frames, limits
@@ -26,6 +29,8 @@ MODULE: Final = "__util__"
 ENTRY_POINTS: Final = {"transformer": "transform", "script": "main"}
 
 _LONGEST_TEXT: Final = 16 << 10
+#: Address space to tell an error in, when the code has used up its own.
+_RESERVE: Final = 1 << 20
 _NO_ANSWER: Final = (
     b'{"reason":"error","error":{"type":"Unanswerable","message":"%s","traceback":null}}'
 )
@@ -39,34 +44,53 @@ class NotJson(Exception):
     """The value cannot be given back."""
 
 
-def live(job_fd: int, result_fd: int, *, base_bytes: int, scratch: str | None) -> NoReturn:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the jail is, as its program has to know."""
+
+    job: int
+    result: int
+    #: Size of the address space before anything of the user is in it.
+    base_bytes: int
+    scratch: str | None
+
+
+def live(room: Room) -> NoReturn:
     """Say that the jail stands, wait for its job, do it, and end the process."""
     write, end = os.write, os._exit
-    write(result_fd, frames.READY)
-    body = frames.read(job_fd, frames.MAX_JOB)
+    _warm_up()
+    write(room.result, frames.READY)
+    body = frames.read(room.job, frames.MAX_JOB)
     if body is None:
         end(0)
-    os.close(job_fd)
-    answer = _work(body, base_bytes, scratch)
-    data = memoryview(frames.frame(answer))
+    os.close(room.job)
+    data = memoryview(frames.frame(_work(body, room)))
     while data:
-        data = data[write(result_fd, data) :]
+        data = data[write(room.result, data) :]
     end(0)
 
 
-def _work(body: bytes, base_bytes: int, scratch: str | None) -> bytes:
+def _warm_up() -> None:
+    """Touch, before there is a job, the memory that every job touches."""
+    _capture()
+    random.seed()
+    job = json.loads('{"kind":"transformer","code":"def transform(data):\\n return data"}')
+    _encoder()(_call(job["kind"], job["code"], {"warm": [1, 2.5, None, "up"]}))
+    linecache.clearcache()
+
+
+def _work(body: bytes, room: Room) -> bytes:
     """The frame's body, whatever the code did."""
     job = json.loads(body)
     del body
-    capture()
     script = job["kind"] == "script"
-    if script and scratch is not None:
-        os.chdir(scratch)
+    if script and room.scratch is not None:
+        os.chdir(room.scratch)
     encode = _encoder()
-    describe = _describe
-    reserve = bytearray(1 << 20)
+    reserve = mmap.mmap(-1, _RESERVE)
+    gc.enable()
     limits.lower_for_job(
-        address_space=base_bytes + job["memory_bytes"],
+        address_space=room.base_bytes + job["memory_bytes"],
         cpu_seconds=job["cpu_seconds"],
         file_bytes=job["file_bytes"] if script else 0,
     )
@@ -74,13 +98,13 @@ def _work(body: bytes, base_bytes: int, scratch: str | None) -> bytes:
         value = _call(job["kind"], job["code"], job["input"])
         return b'{"reason":"ok","value":%b}' % encode(value)
     except MemoryError as exc:
-        del reserve
+        reserve.close()
         return _without_memory(exc)
     except BaseException as exc:  # noqa: BLE001 - whatever the user's code raises is its result
-        return describe(exc)
+        return _describe(exc)
 
 
-def capture() -> None:
+def _capture() -> None:
     """Write what the code prints at once: a kill must not hide what came before it."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         raw = io.FileIO(descriptor, "w", closefd=False)

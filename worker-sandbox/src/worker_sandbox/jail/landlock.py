@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from worker_sandbox.jail import kernel
+from worker_sandbox.jail.kernel import Call
 
 _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
@@ -36,7 +37,7 @@ _SCOPES: Final = 0b11
 def version() -> int:
     """The ABI that the kernel offers; 0 when it has none, or has it switched off."""
     try:
-        return kernel.call(kernel.LANDLOCK_CREATE_RULESET, 0, 0, _VERSION)
+        return kernel.call("landlock_create_ruleset", 0, 0, _VERSION)
     except OSError:
         return 0
 
@@ -47,18 +48,17 @@ def ruleset(abi: int, *, read: Iterable[str], work: Iterable[str]) -> int:
     attributes = struct.pack("=QQQ", known, _TCP, _SCOPES)
     attributes = attributes[: 8 if abi < 4 else 16 if abi < 6 else 24]
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    rules = kernel.call(
-        kernel.LANDLOCK_CREATE_RULESET, ctypes.addressof(buffer), len(attributes), 0
-    )
+    rules = kernel.call("landlock_create_ruleset", ctypes.addressof(buffer), len(attributes), 0)
     for paths, rights in ((read, _READ), (work, _WORK)):
         for path in paths:
             _allow(rules, path, rights & known)
     return rules
 
 
-def restrict(rules: int, abi: int) -> None:
-    """Hold this process to the rules from now on; no_new_privs must be set."""
-    kernel.call(kernel.LANDLOCK_RESTRICT_SELF, rules, _QUIET if abi >= 7 else 0)
+def tape(rules: int, abi: int) -> list[Call]:
+    """Hold a jail to the rules; no_new_privs must be set."""
+    quiet = _QUIET if abi >= 7 else 0
+    return [kernel.planned("landlock", "landlock_restrict_self", rules, quiet)]
 
 
 def _allow(rules: int, path: str, rights: int) -> None:
@@ -68,6 +68,6 @@ def _allow(rules: int, path: str, rights: int) -> None:
             rights &= _OF_FILES
         rule = struct.pack("=Qi", rights, descriptor)
         buffer = ctypes.create_string_buffer(rule, len(rule))
-        kernel.call(kernel.LANDLOCK_ADD_RULE, rules, _PATH_BENEATH, ctypes.addressof(buffer), 0)
+        kernel.call("landlock_add_rule", rules, _PATH_BENEATH, ctypes.addressof(buffer), 0)
     finally:
         os.close(descriptor)

@@ -7,10 +7,12 @@ import socket
 from typing import Final
 
 from worker_sandbox.jail import kernel
+from worker_sandbox.jail.kernel import Call
 from worker_sandbox.jail.plan import Plan
 
 #: Who the job is inside its jail; outside it is the zygote's user.
 _INSIDE: Final = 1000
+#: The host's own name tells too much.
 _NAME: Final = "sandbox"
 
 _FLAGS: Final = {
@@ -40,28 +42,34 @@ def enter_own(plan: Plan) -> None:
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         wanted &= ~kernel.CLONE_NEWUSER
-    kernel.unshare(wanted)
+    kernel.call("unshare", wanted)
     if uid != 0:
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        map_ids(proc, uid, gid)
-        os.close(proc)
+        for path, text in _maps(uid, gid):
+            with open(f"/proc/{path}", "w") as file:  # noqa: PTH123 - nothing that pathlib adds
+                file.write(text)
     if plan.has("uts"):
-        name_host()
+        socket.sethostname(_NAME)
 
 
-def name_host() -> None:
-    """Give the host a name that tells nothing."""
-    # Python 3.11 has socket.sethostname; domain names are set by nobody.
-    socket.sethostname(_NAME)
+def tape(proc: int, descriptor: int) -> list[Call]:
+    """Map the zygote's user and group, and no other, to one inside the jail.
+
+    `proc` is a directory of procfs, `descriptor` the lowest number that is free.
+    """
+    calls = []
+    for path, text in _maps(os.geteuid(), os.getegid()):
+        where, data = kernel.address(path), kernel.address(text)
+        calls += [
+            kernel.planned("maps", "openat", proc, where, os.O_WRONLY, wanted=descriptor),
+            kernel.planned("maps", "write", descriptor, data, len(text), wanted=len(text)),
+            kernel.planned("maps", "close", descriptor),
+        ]
+    return calls
 
 
-def map_ids(proc: int, uid: int, gid: int) -> None:
-    """Map the outer user and group, and no other, to one inside; `proc` is a directory of procfs."""
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{_INSIDE} {uid} 1"),
-        ("gid_map", f"{_INSIDE} {gid} 1"),
-    ):
-        descriptor = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-        os.write(descriptor, text.encode())
-        os.close(descriptor)
+def _maps(uid: int, gid: int) -> list[tuple[str, str]]:
+    return [
+        ("self/setgroups", "deny"),
+        ("self/uid_map", f"{_INSIDE} {uid} 1"),
+        ("self/gid_map", f"{_INSIDE} {gid} 1"),
+    ]

@@ -1,18 +1,20 @@
-"""From a fresh fork of the zygote to a jail that waits for its job, step by step."""
+"""From a fresh fork of the zygote to a jail that waits for its job.
+
+What happens is a tape of bare system calls, recorded once and played in every jail: after a fork
+each object that the interpreter touches is a page to copy, so as little of it as possible runs.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import signal
-import sys
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from worker_sandbox.jail import (
     frames,
-    inside,
     kernel,
     landlock,
     limits,
@@ -21,11 +23,27 @@ from worker_sandbox.jail import (
     root,
     seccomp,
 )
+from worker_sandbox.jail.kernel import Call
 from worker_sandbox.jail.plan import Plan
 
-#: Where the jail has its descriptors: nothing to read, two to print on, its job, its result.
-_NOTHING, _OUT, _ERR, _JOB, _RESULT, _FIRST_TO_CLOSE = range(6)
-_HIGH: Final = 200
+#: Where the jail has its descriptors; 0 is the zygote's, and reads nothing.
+OUT, ERR, JOB, RESULT = 1, 2, 3, 4
+_FIRST_TO_CLOSE: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipes:
+    """The numbers that the ends of a new jail's pipes have in the zygote, every time."""
+
+    job: int = 3
+    result: int = 6
+    stdout: int = 8
+    stderr: int = 10
+    #: The lowest number that no pipe has.
+    free: int = 13
+
+
+PIPES: Final = Pipes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,119 +53,76 @@ class House:
     plan: Plan
     #: A directory of procfs, for the maps of ids; nothing of the user ever runs while it is open.
     proc: int
-    nothing: int
     #: Readable when the zygote is dead.
     life: int
-    filter: bytes
-    landlock_abi: int
     rules: int
-    uid: int
-    gid: int
-    #: Size of the address space before anything of the user is in it.
-    base_bytes: int
+    landlock_abi: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
-    """The jail's ends of its four pipes."""
-
-    job: int
-    result: int
-    stdout: int
-    stderr: int
-
-
-def become(house: House, ends: Ends) -> NoReturn:
-    """Lock this process up and wait for a job; never returns."""
-    step = "begin"
-    try:
-        for step, lock in (
-            ("parent", _follow_parent),
-            ("descriptors", lambda house: _take(house, ends)),
-            ("namespaces", _settle),
-            ("limits", _limit),
-            ("privileges", _give_up),
-            ("close", _close),
-            ("seccomp", _filter),
-        ):
-            lock(house)
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, the supervisor hears of it
-        _fail(ends, f"{step}: {exc}")
-    _forget()
-    inside.live(_JOB, _RESULT, base_bytes=house.base_bytes, scratch=_scratch(house.plan))
-
-
-def _follow_parent(house: House) -> None:
-    """Die with the zygote, even if it died before we asked for that."""
-    privileges.die_with_parent()
-    poll = select.poll()
-    poll.register(house.life, 0)
-    if poll.poll(0):
-        os._exit(0)
-
-
-def _take(house: House, ends: Ends) -> None:
-    wanted = (house.nothing, ends.stdout, ends.stderr, ends.job, ends.result)
-    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _HIGH) for descriptor in wanted]
-    for target, source in enumerate(high):
-        os.dup2(source, target)
-    os.environ.clear()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _settle(house: House) -> None:
+def record(house: House) -> list[Call]:
+    """The tape: every step from the fork to the locked jail, in this order."""
     plan = house.plan
-    if plan.tier == "namespaces":
-        namespaces.map_ids(house.proc, house.uid, house.gid)
-        if plan.has("root"):
-            root.add_scratch(plan.scratch_bytes, plan.scratch_files)
-    os.setsid()
-    os.umask(0o077)
-    os.chdir("/")
-
-
-def _limit(house: House) -> None:
-    if house.plan.has("rlimits"):
-        # Without a user namespace of its own the count would be that of all jails together.
-        threads = house.plan.threads if house.plan.tier == "namespaces" else 0
-        limits.lower_at_birth(open_files=house.plan.open_files, threads=threads)
-
-
-def _give_up(house: House) -> None:
-    if house.plan.has("capabilities"):
-        if house.plan.tier == "namespaces":
-            privileges.drop_capabilities()
-        privileges.no_new_privileges()
+    own = plan.tier == "namespaces"
+    tape = [*privileges.follow_parent(), _zygote_lives(house.life), *_descriptors()]
+    if own:
+        tape += namespaces.tape(house.proc, PIPES.free)
+    if plan.has("root"):
+        tape += root.tape(plan)
+    tape += _settle()
+    if plan.has("rlimits"):
+        tape += limits.tape(plan)
+    if plan.has("capabilities"):
+        tape += privileges.drop_capabilities() if own else []
+        tape += privileges.no_new_privileges()
     if house.rules >= 0:
-        landlock.restrict(house.rules, house.landlock_abi)
-    privileges.undumpable()
+        tape += landlock.tape(house.rules, house.landlock_abi)
+    tape += privileges.undumpable()
+    if plan.has("scrub"):
+        tape += [kernel.planned("close", "close_range", _FIRST_TO_CLOSE, 0xFFFF_FFFF)]
+    if plan.has("seccomp"):
+        program = seccomp.assemble(kernel.MACHINE, own_pid_namespace=plan.has("pid"))
+        tape += seccomp.tape(program)
+    return tape
 
 
-def _close(house: House) -> None:
-    if house.plan.has("scrub"):
-        kernel.close_from(_FIRST_TO_CLOSE)
+def become(tape: list[Call], live: Callable[[], NoReturn]) -> NoReturn:
+    """Play the tape, then live. A step that fails is told, and ends the process."""
+    raw = kernel.raw
+    for _, arguments, wanted in tape:
+        result = raw(*arguments)
+        if result < 0 or (wanted is not None and result != wanted):
+            _fail(tape, arguments)
+    live()
 
 
-def _filter(house: House) -> None:
-    if house.plan.has("seccomp"):
-        seccomp.install(house.filter, own_pid=os.getpid())
+def _zygote_lives(life: int) -> Call:
+    """It may have died before we asked to die with it: then its pipe is at its end."""
+    polled = kernel.address(struct.pack("=ihh", life, select.POLLIN, 0))
+    at_once = kernel.address(bytes(16))
+    return kernel.planned("zygote", "ppoll", polled, 1, at_once, wanted=0)
 
 
-def _scratch(plan: Plan) -> str | None:
-    return root.SCRATCH if plan.has("root") else None
+def _descriptors() -> list[Call]:
+    return [
+        kernel.planned("descriptors", "dup3", source, target, 0)
+        for source, target in ((PIPES.result, RESULT), (PIPES.stdout, OUT), (PIPES.stderr, ERR))
+    ]
 
 
-def _forget() -> None:
-    """Leave nothing of ours for an import to find."""
-    for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:
-        del sys.modules[name]
-    del sys.argv[:], sys.orig_argv[:]
+def _settle() -> list[Call]:
+    return [
+        kernel.planned("session", "setsid"),
+        kernel.planned("umask", "umask", 0o077),
+        kernel.planned("directory", "chdir", kernel.address("/")),
+    ]
 
 
-def _fail(ends: Ends, reason: str) -> NoReturn:
-    for descriptor in (_RESULT, ends.result):
+def _fail(tape: list[Call], arguments: tuple[int, ...]) -> NoReturn:
+    step = next(call.step for call in tape if call.arguments is arguments)
+    reason = frames.FAILED + f"{step}: {kernel.errno_text()}".encode()
+    for descriptor in (RESULT, PIPES.result):
         try:
-            os.write(descriptor, frames.FAILED + reason.encode())
+            os.write(descriptor, reason)
         except OSError:
             continue
         break

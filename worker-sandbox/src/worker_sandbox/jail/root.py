@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from pathlib import Path
 from typing import Final
 
 from worker_sandbox.jail import kernel
+from worker_sandbox.jail.kernel import Call
+from worker_sandbox.jail.plan import Plan
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 0x1, 0x2, 0x4, 0x8
 _REMOUNT, _BIND, _REC, _PRIVATE = 0x20, 0x1000, 0x4000, 0x4_0000
@@ -36,52 +39,57 @@ def library() -> str:
 def readable(packages: str | None) -> list[str]:
     """What a jail may read where it sees the host's root."""
     paths = [library(), _ZONES, *(f"/dev/{name}" for name in _DEVICES)]
-    return [path for path in [*paths, *([packages] if packages else [])] if os.path.exists(path)]
+    return [path for path in [*paths, *([packages] if packages else [])] if Path(path).exists()]
 
 
 def build(packages: str | None) -> None:
     """Make the new root the only one of this mount namespace. Raises OSError."""
-    kernel.mount(None, "/", None, _REC | _PRIVATE)
-    site = next(path for path in _SITES if os.path.isdir(path))
-    kernel.mount("root", site, "tmpfs", _NOSUID | _NODEV, _SMALL)
-    os.mkdir(f"{site}/old", 0o700)
+    _mount(None, "/", None, _REC | _PRIVATE)
+    site = next(path for path in _SITES if Path(path).is_dir())
+    _mount("root", site, "tmpfs", _NOSUID | _NODEV, _SMALL)
+    Path(site, "old").mkdir(0o700)
     os.chdir(site)
-    kernel.pivot_root(".", "old")
+    kernel.call("pivot_root", kernel.address("."), kernel.address("old"))
     os.chdir("/")
 
     _furnish(packages)
 
-    kernel.unmount("/old", _DETACH)
-    os.rmdir("/old")
-    kernel.mount(None, "/", None, _REMOUNT | _RDONLY | _NOSUID | _NODEV | _NOEXEC)
+    kernel.call("umount2", kernel.address("/old"), _DETACH)
+    Path("/old").rmdir()
+    _mount(None, "/", None, _REMOUNT | _RDONLY | _NOSUID | _NODEV | _NOEXEC)
 
 
-def add_scratch(size: int, files: int) -> None:
+def tape(plan: Plan) -> list[Call]:
     """Mount a jail's own scratch directory; it dies with the jail."""
-    options = f"size={size},nr_inodes={files},mode=0700"
-    kernel.mount("scratch", SCRATCH, "tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
+    arguments = _arguments(
+        "scratch",
+        SCRATCH,
+        "tmpfs",
+        _NOSUID | _NODEV | _NOEXEC,
+        f"size={plan.scratch_bytes},nr_inodes={plan.scratch_files},mode=0700",
+    )
+    return [kernel.planned("scratch", "mount", *arguments)]
 
 
 def _furnish(packages: str | None) -> None:
     for path in ("/dev", WORK, SCRATCH):
-        os.mkdir(path, 0o755)
+        Path(path).mkdir(0o755)
     for name in _DEVICES:
-        with open(f"/dev/{name}", "xb"):
-            pass
+        Path("/dev", name).touch()
         _bind(f"/dev/{name}", _NOEXEC, device=True)
 
     _bind_directory(library())
     extra = f"{library()}/site-packages"
-    if os.path.isdir(extra):
-        kernel.mount("empty", extra, "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC, "nr_inodes=1")
-    if os.path.isdir(f"/old{_ZONES}"):
+    if Path(extra).is_dir():
+        _mount("empty", extra, "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC, "nr_inodes=1")
+    if Path(f"/old{_ZONES}").is_dir():
         _bind_directory(_ZONES, _NOEXEC)
     if packages:
         _bind_directory(packages)
 
 
 def _bind_directory(path: str, flags: int = 0) -> None:
-    os.makedirs(path, 0o755, exist_ok=True)
+    Path(path).mkdir(0o755, parents=True, exist_ok=True)
     _bind(path, flags)
 
 
@@ -90,6 +98,25 @@ def _bind(path: str, flags: int, *, device: bool = False) -> None:
     kept = os.statvfs(source).f_flag & _KEPT
     if device:
         kept &= ~_NODEV
-    kernel.mount(source, path, None, _BIND)
+    _mount(source, path, None, _BIND)
     wanted = flags | kept | _RDONLY | _NOSUID | (0 if device else _NODEV)
-    kernel.mount(None, path, None, _REMOUNT | _BIND | wanted)
+    _mount(None, path, None, _REMOUNT | _BIND | wanted)
+
+
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    try:
+        kernel.call("mount", *_arguments(source, target, kind, flags, options))
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, target) from exc
+
+
+def _arguments(
+    source: str | None, target: str, kind: str | None, flags: int, options: str | None
+) -> tuple[int, int, int, int, int]:
+    """What mount(2) takes."""
+    first, second, third, last = (
+        0 if text is None else kernel.address(text) for text in (source, target, kind, options)
+    )
+    return first, second, third, flags, last

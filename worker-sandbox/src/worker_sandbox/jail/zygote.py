@@ -8,8 +8,10 @@ it its jails.
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import os
@@ -18,16 +20,17 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from worker_sandbox.jail import (
+    inside,
     kernel,
     landlock,
     namespaces,
     prepare,
     privileges,
     root,
-    seccomp,
 )
 from worker_sandbox.jail.plan import Plan
 
@@ -57,78 +60,20 @@ _M_ARENA_MAX: Final = -8
 
 def main(control: int) -> NoReturn:
     """Serve the worker behind `control` until it is gone."""
-    channel = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 64))
-    os.close(control)
+    channel = socket.socket(fileno=_high(control))
     plan = Plan.load(channel.recv(LONGEST))
     try:
+        _preload()
         house = _build(plan)
-        channel.send(_greeting(house).encode())
-    except OSError as exc:
+        zygote = _Zygote(channel, plan, prepare.record(house), _resident(house))
+        layers = ",".join(_layers(house))
+    except (OSError, KeyError) as exc:
         channel.send(f"failed {exc}".encode())
-        sys.exit(1)
-    _Zygote(channel, house).serve()
+        os._exit(1)
+    _settle()
+    channel.send(f"stands {layers}".encode())
+    zygote.serve()
     os._exit(0)
-
-
-def _greeting(house: prepare.House) -> str:
-    names = [name for name in _layers(house)]
-    return f"stands {house.base_bytes >> 10} {house.landlock_abi} {','.join(names)}"
-
-
-def _layers(house: prepare.House) -> list[str]:
-    plan = house.plan
-    layers = [
-        f"{name}-namespace" for name in ("pid", "ipc", "uts", "cgroup", "network") if plan.has(name)
-    ]
-    if plan.tier == "namespaces":
-        layers = ["user-namespace", *layers]
-    if plan.has("root"):
-        layers.append("root")
-    if house.rules >= 0:
-        layers.append(f"landlock-{house.landlock_abi}")
-    layers += [name for name in ("capabilities", "seccomp", "rlimits") if plan.has(name)]
-    return layers
-
-
-def _build(plan: Plan) -> prepare.House:
-    """Everything that jails share, and then no privilege any more. Raises OSError."""
-    if plan.has("uid") and os.geteuid() == 0 and plan.tier != "namespaces":
-        pass
-    _preload()
-    privileges.count_capabilities()
-    filter_ = seccomp.assemble(kernel.MACHINE)
-    nothing = _high(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-    proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    readable = root.readable(plan.packages)
-    work: list[str] = []
-    if plan.tier == "namespaces":
-        namespaces.enter_own(plan)
-        if plan.has("root"):
-            root.build(plan.packages)
-            readable, work = ["/"], [root.WORK]
-    abi = landlock.version() if plan.has("landlock") else 0
-    rules = _high(landlock.ruleset(abi, read=readable, work=work)) if abi else -1
-    if os.geteuid() == 0 and plan.has("capabilities"):
-        privileges.become(plan.uid)
-    privileges.empty_capabilities()
-    life = [_high(descriptor) for descriptor in os.pipe2(os.O_CLOEXEC)]
-    if plan.packages:
-        sys.path.append(plan.packages)
-    gc.collect()
-    gc.disable()
-    gc.freeze()
-    return prepare.House(
-        plan=plan,
-        proc=proc,
-        nothing=nothing,
-        life=life[0],
-        filter=filter_,
-        landlock_abi=abi,
-        rules=rules,
-        uid=os.geteuid(),
-        gid=os.getegid(),
-        base_bytes=_address_space(proc),
-    )
 
 
 def _preload() -> None:
@@ -140,6 +85,61 @@ def _preload() -> None:
     libc = ctypes.CDLL(None)
     # One malloc arena: each further one would cost its threads' jail 64 MiB of address space.
     libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def _build(plan: Plan) -> prepare.House:
+    """Everything that jails share, and then no privilege any more. Raises OSError."""
+    proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    readable, work = root.readable(plan.packages), []
+    if plan.tier == "namespaces":
+        namespaces.enter_own(plan)
+    if plan.has("root"):
+        root.build(plan.packages)
+        readable, work = ["/"], [root.WORK]
+    abi = landlock.version() if plan.has("landlock") else 0
+    rules = _high(landlock.ruleset(abi, read=readable, work=work)) if abi else -1
+    if os.geteuid() == 0 and plan.has("capabilities"):
+        privileges.become(plan.uid)
+    if plan.has("capabilities"):
+        privileges.empty_own_sets()
+    life, kept = (_high(descriptor) for descriptor in os.pipe2(os.O_CLOEXEC))
+    assert kept != life  # it stays open, and closes when the zygote dies
+    return prepare.House(plan=plan, proc=proc, life=life, rules=rules, landlock_abi=abi)
+
+
+def _resident(house: prepare.House) -> Callable[[], NoReturn]:
+    """The program of every jail, with what it has to know."""
+    room = inside.Room(
+        job=prepare.JOB,
+        result=prepare.RESULT,
+        base_bytes=_address_space(house.proc),
+        scratch=root.SCRATCH if house.plan.has("root") else None,
+    )
+    return functools.partial(inside.live, room)
+
+
+def _settle() -> None:
+    """Be small and plain before the first fork: jails are copies of this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.clear()
+    del sys.argv[:], sys.orig_argv[:]
+    # An import in a jail finds nothing of ours.
+    for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:
+        del sys.modules[name]
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+def _layers(house: prepare.House) -> list[str]:
+    plan = house.plan
+    layers = ["user-namespace"] if plan.tier == "namespaces" else []
+    layers += [
+        f"{name}-namespace" for name in ("pid", "ipc", "uts", "cgroup", "network") if plan.has(name)
+    ]
+    layers += ["root"] if plan.has("root") else []
+    layers += [f"landlock-{house.landlock_abi}"] if house.rules >= 0 else []
+    return layers + [name for name in ("capabilities", "seccomp", "rlimits") if plan.has(name)]
 
 
 def _address_space(proc: int) -> int:
@@ -160,10 +160,17 @@ def _high(descriptor: int) -> int:
 class _Zygote:
     """Bears a jail for each message, and tells of each death."""
 
-    def __init__(self, channel: socket.socket, house: prepare.House) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        plan: Plan,
+        tape: list[kernel.Call],
+        live: Callable[[], NoReturn],
+    ) -> None:
         self._channel = channel
-        self._house = house
-        self._flags = namespaces.flags(house.plan)
+        self._flags = namespaces.flags(plan)
+        self._tape = tape
+        self._live = live
         #: pidfd of a jail -> its pid and where to tell how it ended
         self._jails: dict[int, tuple[int, int]] = {}
         self._poll = select.poll()
@@ -182,35 +189,41 @@ class _Zygote:
 
     def _bear(self) -> None:
         job, result, stdout, stderr, ended = (os.pipe2(os.O_CLOEXEC) for _ in range(5))
+        assert (job[0], result[1], stdout[1], stderr[1]) == _EXPECTED
         try:
             pid, pidfd = kernel.fork(self._flags)
         except OSError as exc:
             self._channel.send(f"failed {exc}".encode())
-            for pair in (job, result, stdout, stderr, ended):
-                _close(*pair)
+            _close(*job, *result, *stdout, *stderr, *ended)
             return
         if pid == 0:
-            ends = prepare.Ends(job=job[0], result=result[1], stdout=stdout[1], stderr=stderr[1])
-            prepare.become(self._house, ends)
-        self._jails[pidfd] = (pid, ended[1])
-        self._poll.register(pidfd, select.POLLIN)
+            prepare.become(self._tape, self._live)
         theirs = (job[1], result[0], stdout[0], stderr[0], ended[0], pidfd)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs).tobytes())
         self._channel.sendmsg([BORN.pack(pid)], [rights])
-        _close(job[0], result[1], stdout[1], stderr[1], *theirs[:5])
+        process, tell = _high(pidfd), _high(ended[1])
+        _close(*job, *result, *stdout, *stderr, ended[0])
+        self._jails[process] = (pid, tell)
+        self._poll.register(process, select.POLLIN)
 
-    def _bury(self, pidfd: int) -> None:
-        pid, ended = self._jails.pop(pidfd)
-        self._poll.unregister(pidfd)
-        os.close(pidfd)
+    def _bury(self, process: int) -> None:
+        pid, tell = self._jails.pop(process)
+        self._poll.unregister(process)
         _, status, usage = os.wait4(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         cpu = round((usage.ru_utime + usage.ru_stime) * 1_000_000)
-        try:
-            os.write(ended, ENDED.pack(max(code, 0), max(-code, 0), cpu, usage.ru_maxrss))
-        except BrokenPipeError:
-            pass  # nobody asks any more
-        os.close(ended)
+        with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+            os.write(tell, ENDED.pack(max(code, 0), max(-code, 0), cpu, usage.ru_maxrss))
+        _close(process, tell)
+
+
+#: Where the tape looks for the pipes of a new jail.
+_EXPECTED: Final = (
+    prepare.PIPES.job,
+    prepare.PIPES.result,
+    prepare.PIPES.stdout,
+    prepare.PIPES.stderr,
+)
 
 
 def _close(*descriptors: int) -> None:
