@@ -54,6 +54,31 @@ def moved(correlation_id: UUID | str) -> str:
     return f"moved:{correlation_id}"
 
 
+def util(digest: str) -> str:
+    """A util's code and what belongs to it, under the digest of just that (a STRING)."""
+    return f"cache:util:{digest}"
+
+
+def util_head(tenant_id: UUID, key_id: str, util_id: UUID, version: int | None) -> str:
+    """Which version this caller would run now, naming `version` or none (a STRING)."""
+    return f"cache:util-head:{tenant_id}:{key_id}:{util_id}:{version or 'active'}"
+
+
+def util_generation(util_id: UUID) -> str:
+    """Raised by each change of a util; heads of another generation are void (a STRING)."""
+    return f"cache:util-generation:{util_id}"
+
+
+def utils_changed() -> str:
+    """Where the API's processes tell each other which util has changed (a CHANNEL)."""
+    return "utils:changed"
+
+
+def sandbox_runtime() -> str:
+    """What the sandbox workers say of themselves (a STRING)."""
+    return "sandbox:runtime"
+
+
 def new_token() -> str:
     """A fresh API key `csb_<key id>_<secret>`; 43 characters of base 62 carry 256 bits."""
     key_id = "".join(secrets.choice(_LOWER) for _ in range(12))

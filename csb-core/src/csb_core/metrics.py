@@ -84,6 +84,13 @@ PUBLISH_FAILURES = _counter(
     "csb_publish_failures_total", "Messages that the rescuer must ring later", "provider"
 )
 
+UTILS_CREATED = _counter(
+    "utils_created_total",
+    "Utils created, by tenant and key (or none, as CSB_METRICS_USER_LABEL says)",
+    "tenant_id",
+    "user_id",
+)
+
 # Read
 
 CACHE_READS = _counter(
@@ -175,6 +182,39 @@ POOL_CONNECTIONS = _gauge(
     "csb_pool_connections", "Connections to PostgreSQL, idle or used", "pool", "state"
 )
 POOL_WAITING = _gauge("csb_pool_waiting", "Callers waiting for a connection", "pool")
+
+# Execute utils: names without our prefix are those that dashboards know already
+
+UTILS_EXECUTED = _counter(
+    "utils_executed_total",
+    "Executions of utils, by how they ended: success, or the exit reason",
+    "tenant_id",
+    "util_id",
+    "status",
+)
+EXECUTION_SECONDS = _seconds(
+    "execution_duration_seconds",
+    "Time of one execution of a util",
+    "tenant_id",
+    "util_id",
+    buckets=_LONG,
+)
+ACTIVE_CONTAINERS = _gauge("active_containers", "Jails in which a util is being executed")
+SANDBOX_READY = _gauge("csb_sandbox_jails_ready", "Jails that wait for a util")
+SANDBOX_EMPTY = _counter(
+    "csb_sandbox_pool_empty_total", "Executions that found no jail ready and had one made"
+)
+SANDBOX_PREPARE_SECONDS = _seconds("csb_sandbox_prepare_seconds", "Time to make a jail")
+SANDBOX_KILLS = _counter(
+    "csb_sandbox_kills_total", "Executions ended by force, by the exit reason", "reason"
+)
+SANDBOX_FIT = _gauge("csb_sandbox_fit", "Processes whose sandbox has passed its self-test", "tier")
+UTIL_CACHE = _counter(
+    "csb_util_cache_total",
+    "Looks for a util's code: level process, redis or store; hit, miss, corrupt or unavailable",
+    "level",
+    "result",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -31,8 +32,6 @@ from csb_core.value_schema import ValueSchema, compiled
 logger = logging.getLogger(__name__)
 
 REDIS_TTL: Final = timedelta(hours=1)
-#: How often Redis is asked whether it has room.
-LOOK_SECONDS: Final = 5.0
 #: How long Redis is left alone after it has not answered.
 PAUSE_SECONDS: Final = 1.0
 
@@ -67,12 +66,11 @@ class CodeCache:
     redis: Redis
     most_bytes: int
     ttl: timedelta
-    redis_budget_bytes: int
+    #: Redis must not evict (it holds the queues), so whoever caches there watches its memory.
+    has_room: Callable[[], bool]
     _kept: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _room: bool = True
-    _looked: float = float("-inf")
     _silent_until: float = 0.0
 
     def code_of(self, lease: Lease, util: PinnedUtil) -> Prepared:
@@ -142,7 +140,7 @@ class CodeCache:
         if time.monotonic() < self._silent_until:
             return
         try:
-            if self._has_room():
+            if self.has_room():
                 self.redis.set(keys.util(digest), orjson.dumps(document), ex=REDIS_TTL)
         except (redis.RedisError, OSError) as exc:
             self._fell_silent(exc)
@@ -152,14 +150,6 @@ class CodeCache:
         self._silent_until = time.monotonic() + PAUSE_SECONDS
         metrics.UTIL_CACHE.labels("redis", "unavailable").inc()
         logger.warning("cache.unavailable", extra={"reason": type(exc).__name__})
-
-    def _has_room(self) -> bool:
-        """Redis must not evict (it holds the queues), so what is cached watches its memory."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            info: Any = self.redis.info("memory")
-            self._room = info["used_memory"] < self.redis_budget_bytes
-            self._looked = time.monotonic()
-        return self._room
 
 
 def fetch(pool: Pool, lease: Lease) -> UtilCode:

@@ -12,7 +12,7 @@ from csb_core.worker.action import Attempt
 from worker_sandbox.code_cache import CodeCache, CodeUnusable
 from worker_sandbox.job import Job, Limits, Run
 from worker_sandbox.meter import Meter
-from worker_sandbox.verdict import outcome_of
+from worker_sandbox.outcomes import outcome_of
 
 Runner = Callable[[Job], Run]
 
@@ -31,6 +31,8 @@ class RunUtil:
     run: Runner
     codes: CodeCache
     meter: Meter
+    #: No run is longer, whatever was granted when the request was accepted.
+    longest: timedelta
     deadline: timedelta
 
     def __call__(self, lease: Lease, attempt: Attempt) -> Outcome:
@@ -47,7 +49,7 @@ class RunUtil:
             kind=prepared.kind,
             code=prepared.code,
             input=lease.parameters.get("input"),
-            limits=limits_of(util),
+            limits=limits_of(util, self.longest),
         )
         try:
             run = self.run(work)
@@ -68,10 +70,10 @@ def unusable(exc: CodeUnusable) -> Failed:
     return Failed(error_class="UTIL_REJECTED", code=exc.code, message=str(exc))
 
 
-def limits_of(util: PinnedUtil) -> Limits:
+def limits_of(util: PinnedUtil, longest: timedelta) -> Limits:
     """The limits that were granted when the request was accepted, as the jail takes them."""
     return Limits(
-        timeout_seconds=util.limits.timeout_seconds,
+        timeout_seconds=min(util.limits.timeout_seconds, longest.total_seconds()),
         memory_limit_mb=util.limits.memory_limit_mb,
         cpu_limit=util.limits.cpu_limit,
     )

@@ -20,8 +20,8 @@ from worker_sandbox.code_cache import (
 from worker_sandbox.job import Job, Run
 from worker_sandbox.likeness import difference
 from worker_sandbox.meter import Meter
+from worker_sandbox.outcomes import outcome_of
 from worker_sandbox.run_util import SOON, UNPINNED, Leaving, Runner, limits_of, unusable
-from worker_sandbox.verdict import outcome_of
 
 
 class Interrupted(Exception):
@@ -41,6 +41,7 @@ class TestUtil:
     run: Runner
     codes: CodeCache
     meter: Meter
+    longest: timedelta
     deadline: timedelta
 
     def __call__(self, lease: Lease, attempt: Attempt) -> Outcome:
@@ -71,7 +72,7 @@ class TestUtil:
     ) -> Iterator[Json]:
         """Give what each case came to. Raises Leaving, Interrupted, LeaseLost."""
         ends = time.monotonic() + self.deadline.total_seconds() * 0.9
-        limits = limits_of(util)
+        limits = limits_of(util, self.longest)
         for case in test_cases:
             attempt.require_lease()
             if time.monotonic() + limits.timeout_seconds > ends:

@@ -35,6 +35,11 @@ class Fitness:
     reason: str | None = None
     _asked: threading.Event = field(default_factory=threading.Event)
 
+    def begin_unfit(self, reason: str) -> None:
+        """Take no work before the first probe has passed; called before anything runs."""
+        self.reason = reason
+        self.slots.close(CLOSED_FOR)
+
     def note(self, reason: str) -> None:
         """An action met the fault: close until the probe passes."""
         self._judge(reason)

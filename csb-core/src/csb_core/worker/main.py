@@ -23,6 +23,7 @@ from csb_core.config import WorkerSettings, load
 from csb_core.db import Pool, open_pool, ping
 from csb_core.errors import QueueUnavailable, StoreUnavailable
 from csb_core.worker.action import Action
+from csb_core.worker.companion import Companion
 from csb_core.worker.executor import Executor
 from csb_core.worker.fitness import Fitness, fit
 from csb_core.worker.hand import Hand
@@ -39,6 +40,8 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 #: A consumer that has not turned for so long is stuck: its probe says so.
 STUCK: timedelta = timedelta(seconds=60)
+#: Of the grace period, what is left to record what was given up.
+LAST_SECONDS: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class WorkerProcess:
     rescuer: Rescuer
     fitness: Fitness
     ended: threading.Event
+    companion: Companion | None = None
 
     def start(self) -> None:
         """Start consuming; call it after the fork."""
@@ -65,6 +69,8 @@ class WorkerProcess:
             ("fitness", self.fitness.run),
         ):
             self._thread(name, run).start()
+        if self.companion:
+            self._thread("companion", self.companion.run).start()
         intake.start()
         self._thread("loop", lambda: self._consume(intake)).start()
         logger.info(
@@ -80,7 +86,12 @@ class WorkerProcess:
         """Pop no more, finish or give back what is in hand, and return when that is done."""
         self.loop.stop.set()
         self.loop.slots.end()
-        self.ended.wait(self.settings.grace_seconds)
+        last = min(LAST_SECONDS, self.settings.grace_seconds / 2)
+        if not self.ended.wait(self.settings.grace_seconds - last) and self.companion:
+            self.companion.interrupt()
+        self.ended.wait(last)
+        if self.companion:
+            self.companion.stop()
         self.heartbeat.stop.set()
         self.rescuer.stop.set()
         self.pool.close()
@@ -162,21 +173,17 @@ def create(
     settings: WorkerSettings | None = None,
     *,
     probe: Callable[[], None] = fit,
+    pool: Pool | None = None,
+    companion: Companion | None = None,
 ) -> WorkerProcess:
     """Build the worker of a provider; nothing runs before `start`. Raises ConfigurationError.
 
     `probe` raises ConfigurationError while the worker cannot work for a fault of its own settings.
+    `pool` is given where the actions need one as well: `pool_of`.
     """
     settings = settings or load(WorkerSettings)
     worker = f"{provider}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    pool = open_pool(
-        settings.database_url.get_secret_value(),
-        name=f"csb-worker-{provider}",
-        least=settings.pool_min,
-        most=settings.pool_max,
-        timeout=timedelta(seconds=settings.pool_timeout_seconds),
-        prepare=settings.database_prepare,
-    )
+    pool = pool or pool_of(provider, settings)
     url = settings.redis_url.get_secret_value()
     client = queue.connect(url, timeout=timedelta(seconds=2))
     # Above the block: redis-py would otherwise give up while Redis pops for it.
@@ -243,6 +250,19 @@ def create(
         ),
         fitness=fitness,
         ended=threading.Event(),
+        companion=companion,
+    )
+
+
+def pool_of(provider: str, settings: WorkerSettings) -> Pool:
+    """The pool of one worker process."""
+    return open_pool(
+        settings.database_url.get_secret_value(),
+        name=f"csb-worker-{provider}",
+        least=settings.pool_min,
+        most=settings.pool_max,
+        timeout=timedelta(seconds=settings.pool_timeout_seconds),
+        prepare=settings.database_prepare,
     )
 
 
