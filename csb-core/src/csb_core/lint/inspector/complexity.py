@@ -7,7 +7,6 @@ import math
 import re
 from typing import Final
 
-from . import folding
 from .report import Report, shown
 from .tree import Tree
 
@@ -77,13 +76,13 @@ def _is_elif(tree: Tree, node: ast.AST) -> bool:
 def _huge(tree: Tree, node: ast.AST) -> str | None:
     """Return what is too large about a constant expression, or about a text that it would make."""
     match node:
-        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _repeats(left, right):
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _repeats(tree, left, right):
             return "a sequence repeated so often does not fit into the memory"
         case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod()) if _WIDTH.search(text):
             return "a width so large does not fit into the memory"
         case ast.BinOp(op=ast.Pow() | ast.LShift() | ast.Mult()):
             outer = tree.parents.get(node)
-            bits = None if isinstance(outer, ast.BinOp) else folding.log2(node)
+            bits = None if isinstance(outer, ast.BinOp) else tree.folded.log2(node)
             return "a number of so many digits takes forever" if _above(bits, _MOST_BITS) else None
         case ast.FormattedValue(format_spec=ast.JoinedStr(values=[ast.Constant(value=str(spec))])):
             return "a width so large does not fit into the memory" if _WIDTH.match(spec) else None
@@ -94,7 +93,7 @@ def _huge(tree: Tree, node: ast.AST) -> str | None:
 
 
 def _huge_call(tree: Tree, node: ast.Call, function: ast.expr, first: ast.expr) -> str | None:
-    size = folding.log2(first)
+    size = tree.folded.log2(first)
     if tree.names(function, "bytes", "bytearray") and _above(size, _MOST_ITEMS):
         return "so many bytes do not fit into the memory"
     if isinstance(function, ast.Attribute) and function.attr in _PADDING:
@@ -106,23 +105,23 @@ def _huge_call(tree: Tree, node: ast.Call, function: ast.expr, first: ast.expr) 
     if (
         tree.names(function, "pow")
         and len(node.args) == 2
-        and _above(folding.log2(node), _MOST_BITS)
+        and _above(tree.folded.log2(node), _MOST_BITS)
     ):
         return "a number of so many digits takes forever"
     makes_all = tree.names(function, "list", "tuple", "set", "sorted")
     match first:
         case ast.Call(func=ast.Name(id="range"), args=[*_, end]) if makes_all:
-            if _above(folding.log2(end), _MOST_ITEMS):
+            if _above(tree.folded.log2(end), _MOST_ITEMS):
                 return "a list so long does not fit into the memory"
         case _:
             pass
     return None
 
 
-def _repeats(left: ast.expr, right: ast.expr) -> bool:
+def _repeats(tree: Tree, left: ast.expr, right: ast.expr) -> bool:
     for sequence, times in ((left, right), (right, left)):
         length = _length(sequence)
-        size = folding.log2(times)
+        size = tree.folded.log2(times)
         if length and size is not None:
             return size + math.log2(length) > _MOST_ITEMS
     return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from typing import Any, Final
 
-from . import folding
 from .report import Report
 from .tree import COMPREHENSIONS, LOOPS, Tree
 
@@ -88,9 +87,10 @@ class _Counter:
             return self._walk(node, node.iter)
         if isinstance(node, COMPREHENSIONS):
             factor, deeper = 1.0, 0
+            targets = _targets(node)
             for generator in node.generators:
                 times, grows = self._walk(node, generator.iter)
-                inner = deeper and _mentions(generator.iter, _targets(node))
+                inner = deeper and _mentions(generator.iter, targets)
                 factor, deeper = (factor, deeper) if inner else (factor * times, deeper + grows)
             return factor, deeper
         return 1.0, 0
@@ -124,7 +124,7 @@ def _fixed(tree: Tree, source: ast.expr) -> float | None:
         case ast.Call(func=ast.Name(id="range"), args=[*_, end]) if not tree.is_local(
             source, "range"
         ):
-            size = folding.log2(end)
+            size = tree.folded.log2(end)
             return None if size is None else min(2.0 ** min(size, 60), 1e15)
         case ast.Call(func=ast.Name(id="enumerate" | "reversed" | "sorted"), args=[first, *_]):
             return _fixed(tree, first)

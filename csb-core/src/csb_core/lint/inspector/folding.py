@@ -1,6 +1,7 @@
-"""What a constant expression comes to: short texts exactly, numbers as the logarithm of their size.
+"""What constant expressions come to: short texts exactly, numbers as the logarithm of their size.
 
-Nothing is evaluated that could grow: `9**9**9` is a size here and never a number.
+Nothing is evaluated that could grow: `9**9**9` is a size here and never a number. Parts come before
+wholes, so that each expression is looked at once, however deep the source nests.
 """
 
 from __future__ import annotations
@@ -9,93 +10,129 @@ import ast
 import base64
 import binascii
 import codecs
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-_LONGEST: Final = 4096
-_DEEPEST: Final = 60
+#: Texts are followed up to this length each, and to this length together.
+_LONGEST: Final = 1024
+_MOST: Final = 4_000_000
 _HUGE: Final = 1e15
 
-#: Methods of texts that a constant may be passed through; none makes it longer than its parts.
+#: Methods of texts that a constant may be passed through.
 _METHODS: Final = {"lower", "upper", "strip", "lstrip", "rstrip", "swapcase", "title", "capitalize",
                    "casefold", "removeprefix", "removesuffix", "replace"}  # fmt: skip
 
 Text = str | bytes
 
 
-def text(node: ast.AST, constants: Mapping[str, str], depth: int = 0) -> Text | None:
-    """Return the text that an expression always gives, None when it cannot be told."""
-    if depth > _DEEPEST:
-        return None
+class Folded:
+    """The constant expressions of a tree."""
 
-    def part(below: ast.AST) -> Text | None:
-        return text(below, constants, depth + 1)
+    def __init__(self, nodes: Iterable[ast.AST], constants: Mapping[str, str]) -> None:
+        self._constants = constants
+        self._texts: dict[ast.AST, Text] = {}
+        self._sizes: dict[ast.AST, float] = {}
+        left = _MOST
+        for node in nodes:
+            found = self._text(node) if left > 0 else None
+            if found is not None and len(found) <= _LONGEST:
+                self._texts[node] = found
+                left -= len(found)
+            size = self._size(node)
+            if size is not None:
+                self._sizes[node] = size
 
-    match node:
-        case ast.Constant(value=str() | bytes() as value):
-            return value if len(value) <= _LONGEST else None
-        case ast.Name(id=name):
-            return constants.get(name)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _joined([part(left), part(right)])
-        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(times))):
-            return _repeated(part(left), times)
-        case ast.BinOp(left=ast.Constant(value=int(times)), op=ast.Mult(), right=right):
-            return _repeated(part(right), times)
-        case ast.JoinedStr(values=values):
-            return _joined([part(value) for value in values])
-        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
-            return part(value)
-        case ast.Subscript(value=value, slice=ast.Slice(lower=None, upper=None, step=step)):
-            whole = part(value)
-            backwards = step is not None and ast.unparse(step) == "-1"
-            return whole[::-1] if whole is not None and backwards else None
-        case ast.Call(keywords=[]):
-            return _called(node, constants, depth)
+    def text(self, node: ast.AST) -> Text | None:
+        """Return the text that an expression always gives, None when it cannot be told."""
+        return self._texts.get(node)
+
+    def log2(self, node: ast.AST) -> float | None:
+        """Return the logarithm of the number that it always gives, None when it cannot be told."""
+        return self._sizes.get(node)
+
+    def _text(self, node: ast.AST) -> Text | None:
+        match node:
+            case ast.Constant(value=str() | bytes() as value):
+                return value
+            case ast.Name(id=name):
+                return self._constants.get(name)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return _joined([self.text(left), self.text(right)])
+            case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(times))):
+                return _repeated(self.text(left), times)
+            case ast.BinOp(left=ast.Constant(value=int(times)), op=ast.Mult(), right=right):
+                return _repeated(self.text(right), times)
+            case ast.JoinedStr(values=values):
+                return _joined([self.text(value) for value in values])
+            case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+                return self.text(value)
+            case ast.Subscript(value=value, slice=ast.Slice(lower=None, upper=None, step=step)):
+                return _backwards(self.text(value), step)
+            case ast.Call(keywords=[]):
+                return self._called(node)
+            case _:
+                return None
+
+    def _called(self, node: ast.Call) -> Text | None:
+        arguments = [self.text(argument) for argument in node.args[:3]]
+        match node.func, node.args:
+            case ast.Name(id="chr"), [ast.Constant(value=int(code))] if 0 <= code <= 0x10FFFF:
+                return chr(code)
+            case ast.Name(id="str"), [_]:
+                return arguments[0] if isinstance(arguments[0], str) else None
+            case ast.Name(id="bytes"), [ast.List() | ast.Tuple() as numbers]:
+                return _bytes(numbers)
+            case ast.Attribute(value=glue, attr="join"), [parts]:
+                return self._join(self.text(glue), parts)
+            case ast.Attribute(attr="fromhex" | "unhexlify" | "a2b_hex" | "b64decode" as name), [_]:
+                return _decoded(name, arguments[0])
+            case ast.Attribute(value=owner, attr=str(name)), _:
+                whole = self.text(owner)
+                if name == "decode" and whole is None:
+                    return _by_codec(arguments)
+                return _method(whole, name, arguments)
+            case _:
+                return None
+
+    def _join(self, glue: Text | None, parts: ast.AST) -> Text | None:
+        match parts:
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                found = [self.text(item) for item in items]
+            case ast.Call(func=ast.Name(id="map"), args=[ast.Name(id="chr"), numbers]):
+                codes = _bytes(numbers)
+                found = [codes.decode("latin-1") if codes is not None else None]
+            case ast.Call(func=ast.Name(id="reversed"), args=[whole]):
+                backwards = self.text(whole)
+                found = [backwards[::-1] if backwards is not None else None]
+            case _:
+                return None
+        if glue is None or None in found:
+            return None
+        return _joined([item for one in found for item in (glue, one)][1:])
+
+    def _size(self, node: ast.AST) -> float | None:
+        match node:
+            case ast.Constant(value=bool()):
+                return None
+            case ast.Constant(value=int(value)):
+                return _log2(value)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                return self.log2(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                return _combined(op, self.log2(left), self.log2(right))
+            case ast.Call(func=ast.Name(id="pow"), args=[left, right]):
+                return _combined(ast.Pow(), self.log2(left), self.log2(right))
+            case _:
+                return None
+
+
+def _backwards(whole: Text | None, step: ast.expr | None) -> Text | None:
+    match step:
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1)):
+            return whole[::-1] if whole is not None else None
         case _:
             return None
-
-
-def _called(node: ast.Call, constants: Mapping[str, str], depth: int) -> Text | None:
-    arguments = [text(argument, constants, depth + 1) for argument in node.args[:3]]
-    match node.func, node.args:
-        case ast.Name(id="chr"), [ast.Constant(value=int(code))] if 0 <= code <= 0x10FFFF:
-            return chr(code)
-        case ast.Name(id="str"), [_]:
-            return arguments[0] if isinstance(arguments[0], str) else None
-        case ast.Name(id="bytes"), [ast.List() | ast.Tuple() as numbers]:
-            return _bytes(numbers)
-        case ast.Attribute(value=glue, attr="join"), [parts]:
-            return _join(text(glue, constants, depth + 1), parts, constants, depth)
-        case ast.Attribute(attr="fromhex" | "unhexlify" | "a2b_hex" | "b64decode" as name), [_]:
-            return _decoded(name, arguments[0])
-        case ast.Attribute(value=owner, attr=str(name)), _:
-            whole = text(owner, constants, depth + 1)
-            if name == "decode" and whole is None:
-                return _by_codec(arguments)
-            return _method(whole, name, arguments)
-        case _:
-            return None
-
-
-def _join(
-    glue: Text | None, parts: ast.AST, constants: Mapping[str, str], depth: int
-) -> Text | None:
-    match parts:
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            found = [text(item, constants, depth + 1) for item in items]
-        case ast.Call(func=ast.Name(id="map"), args=[ast.Name(id="chr"), numbers]):
-            codes = _bytes(numbers)
-            found = [codes.decode("latin-1")] if codes is not None else [None]
-            glue = ""
-        case ast.Call(func=ast.Name(id="reversed"), args=[whole]):
-            backwards = text(whole, constants, depth + 1)
-            found = [backwards[::-1] if backwards is not None else None]
-        case _:
-            return None
-    if glue is None or None in found:
-        return None
-    return _joined([item for one in found for item in (glue, one)][1:])
 
 
 def _bytes(node: ast.AST) -> bytes | None:
@@ -119,7 +156,7 @@ def _method(whole: Text | None, name: str, arguments: list[Text | None]) -> Text
         changed: str = getattr(whole, name)(*arguments)
     except TypeError:
         return None
-    return changed if len(changed) <= _LONGEST else None
+    return changed
 
 
 def _decoded(name: str, data: Text | None) -> Text | None:
@@ -157,37 +194,14 @@ def _repeated(whole: Text | None, times: int) -> Text | None:
     return whole * times
 
 
-def log2(node: ast.AST, depth: int = 0) -> float | None:
-    """Return the logarithm of the number that an expression always gives, None: cannot be told."""
-    if depth > _DEEPEST:
-        return None
-    match node:
-        case ast.Constant(value=bool()):
-            return None
-        case ast.Constant(value=int(value)):
-            return (
-                float(max(value.bit_length() - 1, 0))
-                if value < 0 or value > 1 << 60
-                else (_log2(value))
-            )
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            return log2(operand, depth + 1)
-        case ast.BinOp(left=left, op=op, right=right):
-            one, other = log2(left, depth + 1), log2(right, depth + 1)
-            return None if one is None or other is None else _combined(op, one, other)
-        case ast.Call(func=ast.Name(id="pow"), args=[left, right]):
-            one, other = log2(left, depth + 1), log2(right, depth + 1)
-            return None if one is None or other is None else _combined(ast.Pow(), one, other)
-        case _:
-            return None
-
-
 def _log2(value: int) -> float:
-    whole = max(value.bit_length() - 1, 0)
-    return whole + (value / (1 << whole) - 1 if value else 0)
+    whole = float(max(value.bit_length() - 1, 0))
+    return math.log2(value) if 0 < value < 1 << 60 else whole
 
 
-def _combined(op: ast.operator, one: float, other: float) -> float | None:
+def _combined(op: ast.operator, one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return None
     exponent = 2.0**other if other < 50 else _HUGE
     match op:
         case ast.Pow():

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
-from . import folding
 from .report import Report
 from .tree import Tree
 
@@ -33,7 +32,7 @@ def look(tree: Tree, report: Report) -> None:
     """Look at every pattern that is known as it stands."""
     for node in tree.nodes:
         if isinstance(node, ast.Call) and node.args and tree.names(node.func, *_FUNCTIONS):
-            pattern = folding.text(node.args[0], tree.constants)
+            pattern = tree.folded.text(node.args[0])
             if isinstance(pattern, bytes):
                 pattern = pattern.decode("latin-1")
             if pattern is not None:

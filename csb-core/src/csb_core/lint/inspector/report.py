@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from bisect import bisect_right
 from collections import Counter
 from typing import Final
 
@@ -22,6 +23,7 @@ class Report:
     def __init__(self, source: str) -> None:
         self.source = source
         self.lines = _LINES.split(source)
+        self._starts = [0, *(end.end() for end in _LINES.finditer(source))]
         self.found: list[tuple[str, int, int, str]] = []
         self._counts: Counter[str] = Counter()
 
@@ -34,8 +36,8 @@ class Report:
 
     def at(self, offset: int) -> tuple[int, int]:
         """Return the place of a character of the source."""
-        before = _LINES.split(self.source[:offset])
-        return len(before), len(before[-1]) + 1
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
 
     def _place(self, where: Place) -> tuple[int, int]:
         if isinstance(where, tuple):

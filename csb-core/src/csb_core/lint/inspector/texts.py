@@ -8,7 +8,6 @@ import string
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from . import folding
 from .report import Report
 from .tree import Tree
 
@@ -59,7 +58,7 @@ class _Seeker:
         """Judge a text that is put together from others."""
         if node in self.told:
             return
-        text = folding.text(node, self.tree.constants)
+        text = self.tree.folded.text(node)
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         hidden = text is not None and (self._names(text) or text in self.whole)
@@ -71,7 +70,7 @@ class _Seeker:
         """Judge `template.format(...)`: with a template that nobody sees it reads any attribute."""
         parent = self.tree.parents.get(node)
         called = isinstance(parent, ast.Call) and parent.func is node
-        text = folding.text(node.value, self.tree.constants)
+        text = self.tree.folded.text(node.value)
         if node.attr in _GETTERS or not called:
             self.report.add("DUN007", node, f"{node.attr} is handed about, or reads attributes")
         elif not isinstance(text, str):

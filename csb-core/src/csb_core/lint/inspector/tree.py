@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
+
+from .folding import Folded
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -17,6 +19,7 @@ Loop = ast.For | ast.AsyncFor | ast.While
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 LOOPS: Final = (ast.For, ast.AsyncFor, ast.While)
+_SCOPES: Final = (*FUNCTIONS, *COMPREHENSIONS, ast.ClassDef)
 _SHARED: Final = (ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop)
 
 
@@ -37,6 +40,7 @@ class Tree:
         for node in self.nodes:
             self._note(node)
         self._note_constants()
+        self.folded = Folded(reversed(self.nodes), self.constants)
 
     def _walk(self) -> None:
         waiting: list[ast.AST] = [self.root]
@@ -44,38 +48,37 @@ class Tree:
             node = waiting.pop()
             self.nodes.append(node)
             below = []
+            around, outside = self._scope_of.get(node), self._evaluated_outside(node)
             for child in ast.iter_child_nodes(node):
                 # Contexts and operators are shared by all nodes, so they have no parent.
                 if not isinstance(child, _SHARED):
                     self.parents[child] = node
-                    self._scope_of[child] = self._scope_below(node, child)
+                    makes = isinstance(node, _SCOPES) and child not in outside
+                    self._scope_of[child] = node if makes else around
+                    if isinstance(node, ast.comprehension) and child in outside:
+                        self._scope_of[child] = self._scope_of.get(self.parents[node])
                     below.append(child)
             waiting.extend(reversed(below))
 
-    def _scope_below(self, node: ast.AST, child: ast.AST) -> ast.AST | None:
-        """Return the scope in which a child is evaluated.
+    def _evaluated_outside(self, node: ast.AST) -> set[ast.AST | None]:
+        """Return the children of a node that are evaluated outside of the scope that it makes.
 
         Defaults, decorators and annotations belong outside their function, and the first iterable
         of a comprehension outside the comprehension: `def f(eval=eval)` means the builtin.
         """
-        around = self._scope_of.get(node)
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                outside = child is node.args or child is node.returns
-                return around if outside or _is_one_of(child, node.decorator_list) else node
+                return {node.args, node.returns, *node.decorator_list}
             case ast.ClassDef():
-                outside_of = [*node.bases, *node.keywords, *node.decorator_list]
-                return around if _is_one_of(child, outside_of) else node
+                return {*node.bases, *node.keywords, *node.decorator_list}
             case ast.Lambda():
-                return node if child is node.body else around
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                return node
-            case ast.comprehension(iter=source) if child is source:
+                return {node.args}
+            case ast.comprehension(iter=source):
                 whole = self.parents[node]
                 first = isinstance(whole, COMPREHENSIONS) and whole.generators[0] is node
-                return self._scope_of.get(whole) if first else around
+                return {source} if first else set()
             case _:
-                return around
+                return set()
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Give the parents of a node, the nearest first."""
@@ -189,7 +192,3 @@ class Tree:
                     self.constants[name] = text
                 case _:
                     pass
-
-
-def _is_one_of(node: ast.AST, others: Iterable[ast.AST]) -> bool:
-    return any(node is other for other in others)
