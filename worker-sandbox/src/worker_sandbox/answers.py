@@ -72,7 +72,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_texts(body: bytes, told: Any) -> None:
-    """Refuse what PostgreSQL cannot keep; our encoder never sends it. Only then is it looked for."""
+    """Refuse what PostgreSQL cannot keep; our encoder never sends it."""
     if b"\\u" not in body:
         return
     text = json.dumps(told, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Final
 
 from worker_sandbox import answers
 from worker_sandbox.answers import Answer, Unreadable
@@ -16,23 +17,17 @@ def decide(watch: Watch, memory_limit_mb: int) -> Answer | tuple[ExitReason, Fau
     """The jail's own answer where it is believed, else our reason and its text."""
     ended = watch.ended
     if ended is None:
-        return _because("internal", "the jail was lost with its zygote")
+        return _because("internal", "the jail was lost: nobody saw its process end")
     if watch.verdict is not None:
         return _because(watch.verdict, _WHY[watch.verdict])
     if ended.signal:
         return _by_signal(ended, watch.cpu_budget_ms, memory_limit_mb)
-    body = _body(watch.received)
-    if body is None:
-        if watch.received:
-            return _because("rejected", "the jail sent a frame that does not end")
+    if not watch.received:
         return _because("error", f"the code ended its process (exit code {ended.code})")
-    try:
-        return answers.read(body)
-    except Unreadable as exc:
-        return _because("rejected", f"the jail sent what it may not: {exc}")
+    return _by_frame(bytes(watch.received))
 
 
-_WHY = {
+_WHY: Final = {
     "timeout": "the time or the processor budget was used up",
     "output": "more was printed or given back than is allowed",
     "rejected": "the jail did not keep to the protocol: it sent more than one frame, or lived on",
@@ -51,12 +46,14 @@ def _by_signal(
     return _because("killed", f"the process died by {name}")
 
 
-def _body(received: bytearray) -> bytes | None:
+def _by_frame(received: bytes) -> Answer | tuple[ExitReason, Fault]:
     header = frames.HEADER.size
-    if len(received) < header:
-        return None
-    (length,) = frames.HEADER.unpack_from(received)
-    return bytes(received[header:]) if len(received) == header + length else None
+    if len(received) < header or len(received) != header + frames.HEADER.unpack_from(received)[0]:
+        return _because("rejected", "the jail sent a frame that does not end")
+    try:
+        return answers.read(received[header:])
+    except Unreadable as exc:
+        return _because("rejected", f"the jail sent what it may not: {exc}")
 
 
 def _because(reason: ExitReason, message: str) -> tuple[ExitReason, Fault]:

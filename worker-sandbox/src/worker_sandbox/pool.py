@@ -59,7 +59,6 @@ class Pool:
     _houses: list[_House] = field(default_factory=list, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
-    _waiting: int = field(default=0, init=False)
 
     def open(self, zygote: ZygoteProcess) -> None:
         """Begin to fill it, from this zygote at first."""
@@ -77,35 +76,32 @@ class Pool:
         """A jail that stands; raises SandboxUnavailable when none comes in time."""
         until = monotonic() + seconds
         with self._changed:
-            self._waiting += 1
-            try:
-                while True:
-                    while self._ready:
-                        held = self._ready.popleft()
-                        if not held.jail.is_dead():
-                            self._ring()
-                            return held
-                        self._drop(held)
+            while True:
+                while self._ready:
+                    held = self._ready.popleft()
                     self._ring()
-                    left = until - monotonic()
-                    if self._closed or left <= 0:
-                        raise SandboxUnavailable("no jail became ready in time")
-                    self._changed.wait(left)
-            finally:
-                self._waiting -= 1
+                    if not held.jail.is_dead():
+                        return held
+                    self._drop(held)
+                left = until - monotonic()
+                if self._closed or left <= 0:
+                    raise SandboxUnavailable("no jail became ready in time")
+                self._changed.wait(left)
 
     def throw_away(self, held: Held) -> None:
         """End a jail that was taken; none is used twice."""
         with self._changed:
             self._drop(held)
-        self._ring()
+            self._ring()
 
     def close(self) -> None:
-        """End every jail and every zygote."""
+        """End every jail and every zygote; who still holds a jail sees it die."""
         with self._changed:
+            if self._closed:
+                return
             self._closed = True
+            self._ring()
             self._changed.notify_all()
-        self._ring()
         if self._thread is not None:
             self._thread.join()
         with self._changed:
@@ -116,14 +112,16 @@ class Pool:
             for house in self._houses:
                 house.zygote.close()
             self._houses.clear()
-        os.close(self._bell)
+            bell, self._bell = self._bell, -1
+            os.close(bell)
 
     def _drop(self, held: Held) -> None:
         held.jail.close()
         held.house.jails -= 1
 
     def _ring(self) -> None:
-        if not self._closed or self._thread is not None:
+        """Wake the thread; the lock is held, so the bell is not closed meanwhile."""
+        if self._bell >= 0:
             os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:

@@ -20,6 +20,8 @@ from worker_sandbox.prints import Prints
 
 #: How long a process may live after its frame is whole.
 _GRACE: Final = 0.5
+#: How long a killed process may take to end.
+_DYING: Final = 10.0
 #: The processor clock is looked at no more often than this.
 _CPU_TICK: Final = 0.005
 _CHUNK: Final = 256 << 10
@@ -40,11 +42,12 @@ class Watch:
         self.cpu_budget_ms = 1000.0 * job.limits.cpu_limit * job.limits.timeout_seconds
         self._jail = jail
         self._flood = flood_bytes
-        self._to_send = memoryview(frames.frame(_order(job, scratch_bytes)))
+        self._to_send = memoryview(_frame(job, scratch_bytes))
         self._began = monotonic()
         self._deadline = self._began + job.limits.timeout_seconds
         self._next_look = self._began
         self._whole_at: float | None = None
+        self._killed_at: float | None = None
         self._poll = select.poll()
         for descriptor, events in (
             (jail.job, select.POLLOUT),
@@ -63,9 +66,11 @@ class Watch:
             for descriptor in ready:
                 self._attend(descriptor)
             if self._jail.ended in ready:
+                self.ended = self._jail.read_end()
                 break
+            if self._killed_at is not None and monotonic() > self._killed_at + _DYING:
+                break  # the kernel does not end it: nobody can say what became of it
             self._judge()
-        self.ended = self._jail.read_end()
         self.wall_ms = 1000.0 * (monotonic() - self._began)
         for descriptor in (self._jail.result, self._jail.stdout, self._jail.stderr):
             while self._attend(descriptor):
@@ -135,16 +140,17 @@ class Watch:
             self._next_look = now + max(_CPU_TICK, left / 1000.0 / _CORES)
 
     def _wait_ms(self) -> float:
+        if self._killed_at is not None:
+            return 1000.0
         until = min(self._deadline, self._next_look)
         if self._whole_at is not None:
             until = min(until, self._whole_at + _GRACE)
-        return (
-            max(0.0, math.ceil(1000.0 * (until - monotonic()))) if self.verdict is None else 1000.0
-        )
+        return max(0.0, math.ceil(1000.0 * (until - monotonic())))
 
     def _kill(self, verdict: ExitReason) -> None:
         if self.verdict is None:
             self.verdict = verdict
+            self._killed_at = monotonic()
             self._jail.kill()
 
     def _forget(self, descriptor: int) -> None:
@@ -154,10 +160,10 @@ class Watch:
             return  # forgotten before
 
 
-def _order(job: Job, scratch_bytes: int) -> bytes:
-    """The job as the jail reads it."""
+def _frame(job: Job, scratch_bytes: int) -> bytes:
+    """The job as the jail reads it. Raises ValueError or TypeError for what cannot be told."""
     budget = job.limits.cpu_limit * job.limits.timeout_seconds
-    return json.dumps(
+    body = json.dumps(
         {
             "kind": job.kind,
             "code": job.code,
@@ -168,3 +174,6 @@ def _order(job: Job, scratch_bytes: int) -> bytes:
             "file_bytes": scratch_bytes,
         }
     ).encode()
+    if len(body) > frames.MAX_JOB:
+        raise ValueError(f"it is {len(body)} bytes; {frames.MAX_JOB} are allowed")
+    return frames.frame(body)

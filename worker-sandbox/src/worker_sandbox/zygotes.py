@@ -37,7 +37,16 @@ class ZygoteProcess:
         """Exec it and wait until it stands. Raises SandboxUnavailable with its reason."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = (python or Path(sys.executable)).resolve()
-        arguments = [program, "-I", "-S", "-E", "-X", "utf8", boot.__file__, str(theirs.fileno())]
+        arguments = [
+            str(program),
+            "-I",
+            "-S",
+            "-E",
+            "-X",
+            "utf8",
+            boot.__file__,
+            str(theirs.fileno()),
+        ]
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 arguments,
@@ -71,6 +80,8 @@ class ZygoteProcess:
         except OSError as exc:
             raise SandboxUnavailable(f"the zygote does not answer: {exc}") from exc
         if len(descriptors) != _DESCRIPTORS:
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise SandboxUnavailable(f"no jail was born: {said.decode() or 'the zygote ended'}")
         self.born += 1
         job, result, stdout, stderr, ended, process = descriptors

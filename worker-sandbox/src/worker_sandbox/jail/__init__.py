@@ -1,3 +1,3 @@
-"""The programs that prepare jails and run in them: standard library only, nothing of ours outside."""
+"""The programs that prepare jails and run in them; standard library only."""
 
 from __future__ import annotations

@@ -109,10 +109,7 @@ def _capture() -> None:
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         raw = io.FileIO(descriptor, "w", closefd=False)
         text = io.TextIOWrapper(
-            raw,
-            encoding="utf-8",
-            errors="backslashreplace",
-            write_through=True,  # type: ignore[type-var]
+            raw, encoding="utf-8", errors="backslashreplace", write_through=True
         )
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)
@@ -136,9 +133,11 @@ def _call(kind: str, code: str, given: Any) -> Any:
 def _encoder() -> Callable[[Any], bytes]:
     """JSON by the C encoder, taken hold of now: later the json module may not be what it was."""
     too_deep, largest = frames.too_deep, frames.MAX_VALUE
-    encoder = json.encoder.c_make_encoder(
-        {}, _refuse, json.encoder.c_encode_basestring, None, ":", ",", False, False, False
-    )
+    # The C encoder itself, which the stubs do not know; what json.JSONEncoder would build.
+    make = getattr(json.encoder, "c_make_encoder")  # noqa: B009
+    text = getattr(json.encoder, "c_encode_basestring")  # noqa: B009
+    indent, sort_keys, skip_keys, allow_nan = None, False, False, False
+    encoder = make({}, _refuse, text, indent, ":", ",", sort_keys, skip_keys, allow_nan)
 
     def encode(value: Any) -> bytes:
         try:

@@ -27,8 +27,8 @@ _X32_BIT: Final = 0x4000_0000
 _NAMESPACES_OF_CLONE: Final = 0x7E02_0080
 _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x2, 0x4, 0x20, 0x4_0000
 
-#: fcntl(2): duplicates and flags; no locks (the root's files are the same in every jail), no leases,
-#: no signals, no sizes of pipes.
+#: fcntl(2): duplicates and flags. No locks, for the root's files are the same in every jail; no
+#: leases, no signals, no sizes of pipes.
 _FCNTL: Final = (0, 1, 2, 3, 4, 1030)
 #: ioctl(2): TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
 _IOCTL: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)

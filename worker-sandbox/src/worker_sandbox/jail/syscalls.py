@@ -10,55 +10,49 @@ from __future__ import annotations
 
 from typing import Final
 
-ALLOWED: Final = frozenset(
-    """
-    read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3
-    pipe pipe2 poll ppoll select pselect6
-    open openat creat access faccessat faccessat2 stat fstat lstat newfstatat statx
-    getdents64 getcwd chdir fchdir readlink readlinkat
-    mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat
-    chmod fchmod fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync fadvise64
-    utimensat utime utimes umask
-    munmap mremap madvise brk
-    futex set_robust_list set_tid_address rseq membarrier sched_yield sched_getaffinity
-    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
-    sigaltstack restart_syscall pause alarm setitimer getitimer
-    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times
-    getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp
-    getpgid getsid getpriority capget
-    getrusage getrlimit uname getrandom getcpu exit exit_group
-    """.split()
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ALLOWED: Final = _names(
+    "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 "
+    "dup3 pipe pipe2 poll ppoll select pselect6 open openat creat access faccessat faccessat2 "
+    "stat fstat lstat newfstatat statx getdents64 getcwd chdir fchdir readlink readlinkat mkdir "
+    "mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat chmod fchmod "
+    "fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync fadvise64 utimensat utime "
+    "utimes umask munmap mremap madvise brk futex set_robust_list set_tid_address rseq "
+    "membarrier sched_yield sched_getaffinity rt_sigaction rt_sigprocmask rt_sigreturn "
+    "rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall pause alarm "
+    "setitimer getitimer nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time "
+    "times getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups "
+    "getpgrp getpgid getsid getpriority capget getrusage getrlimit uname getrandom getcpu exit "
+    "exit_group "
 )
 
 #: Allowed with certain arguments only; seccomp.py has a check for each.
-CHECKED: Final = frozenset("clone fcntl ioctl mmap mprotect prctl prlimit64 tgkill".split())
+CHECKED: Final = _names("clone fcntl ioctl mmap mprotect prctl prlimit64 tgkill")
 
-REFUSED: Final = frozenset(
-    """
-    fork vfork execve execveat wait4 waitid
-    kill tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd pidfd_send_signal
-    ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp
-    socket socketpair connect accept accept4 bind listen sendto sendmsg sendmmsg recvfrom recvmsg
-    recvmmsg getsockname getpeername setsockopt getsockopt shutdown
-    unshare setns mount umount2 pivot_root chroot open_tree open_tree_attr move_mount fsopen
-    fsconfig fsmount fspick mount_setattr statmount listmount
-    name_to_handle_at open_by_handle_at openat2 mknod mknodat link linkat
-    chown fchown lchown fchownat
-    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
-    setsid setpgid setrlimit setpriority sched_setaffinity sched_setscheduler sched_setparam
-    sched_setattr ioprio_set
-    add_key request_key keyctl bpf perf_event_open userfaultfd io_uring_setup io_uring_enter
-    io_uring_register io_setup io_submit io_cancel io_destroy io_getevents
-    init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff
-    iopl ioperm modify_ldt personality acct quotactl quotactl_fd syslog sethostname setdomainname
-    settimeofday clock_settime adjtimex clock_adjtime
-    shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl
-    mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr flock
-    memfd_create memfd_secret remap_file_pages pkey_mprotect map_shadow_stack
-    inotify_init inotify_init1 inotify_add_watch fanotify_init fanotify_mark
-    mbind set_mempolicy migrate_pages move_pages seccomp sync syncfs vhangup sysinfo
-    splice tee vmsplice signalfd signalfd4
-    """.split()
+REFUSED: Final = _names(
+    "fork vfork execve execveat wait4 waitid kill tkill rt_sigqueueinfo rt_tgsigqueueinfo "
+    "pidfd_open pidfd_getfd pidfd_send_signal ptrace process_vm_readv process_vm_writev "
+    "process_madvise process_mrelease kcmp socket socketpair connect accept accept4 bind listen "
+    "sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg getsockname getpeername setsockopt "
+    "getsockopt shutdown unshare setns mount umount2 pivot_root chroot open_tree open_tree_attr "
+    "move_mount fsopen fsconfig fsmount fspick mount_setattr statmount listmount "
+    "name_to_handle_at open_by_handle_at openat2 mknod mknodat link linkat chown fchown lchown "
+    "fchownat setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups "
+    "capset setsid setpgid setrlimit setpriority sched_setaffinity sched_setscheduler "
+    "sched_setparam sched_setattr ioprio_set add_key request_key keyctl bpf perf_event_open "
+    "userfaultfd io_uring_setup io_uring_enter io_uring_register io_setup io_submit io_cancel "
+    "io_destroy io_getevents init_module finit_module delete_module kexec_load kexec_file_load "
+    "reboot swapon swapoff iopl ioperm modify_ldt personality acct quotactl quotactl_fd syslog "
+    "sethostname setdomainname settimeofday clock_settime adjtimex clock_adjtime shmget shmat "
+    "shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink "
+    "mq_timedsend mq_timedreceive mq_notify mq_getsetattr flock memfd_create memfd_secret "
+    "remap_file_pages pkey_mprotect map_shadow_stack inotify_init inotify_init1 "
+    "inotify_add_watch fanotify_init fanotify_mark mbind set_mempolicy migrate_pages move_pages "
+    "seccomp sync syncfs vhangup sysinfo splice tee vmsplice signalfd signalfd4 "
 )
 
 #: Since Linux 5.0 a call has one number everywhere.

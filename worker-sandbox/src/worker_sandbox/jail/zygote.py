@@ -34,26 +34,24 @@ from worker_sandbox.jail import (
 )
 from worker_sandbox.jail.plan import Plan
 
-#: pid of a new jail; behind it travel six descriptors.
+#: The pid of a new jail; with it travel six descriptors.
 BORN: Final = struct.Struct("=q")
 #: How a jail ended: exit code, signal, processor time in microseconds, peak memory in KiB.
 ENDED: Final = struct.Struct("=iiqq")
 LONGEST: Final = 4096
 
-#: What users import, loaded once for all; also the extension modules whose libraries the root lacks.
-PRELOADED: Final = tuple(
-    """
-    __future__ abc argparse array ast base64 binascii bisect bz2 calendar cmath codecs collections
-    collections.abc configparser contextlib contextvars copy csv ctypes dataclasses datetime
-    decimal difflib email email.message email.parser email.policy encodings.idna enum fnmatch
-    fractions functools glob gzip hashlib heapq hmac html html.entities html.parser inspect io
-    ipaddress itertools json keyword linecache locale logging lzma math numbers operator os
-    pathlib pprint queue quopri random re secrets shlex shutil signal sqlite3 stat statistics
-    string stringprep struct tempfile textwrap threading time timeit token tokenize traceback
-    types typing unicodedata unittest urllib.parse uuid warnings weakref xml.dom.minidom
-    xml.etree.ElementTree xml.sax zipfile zlib zoneinfo _elementtree pyexpat _strptime _hashlib
-    _sqlite3 _decimal _uuid _json _struct _csv _datetime _bisect _heapq _random _statistics
-    """.split()
+#: What users import most, loaded once for all; each page of it costs each fork. Extension modules
+#: whose libraries the root lacks are here too: what is not loaded here cannot be.
+PRELOADED: Final = (
+    *("abc", "ast", "base64", "binascii", "bisect", "bz2", "calendar", "collections.abc"),
+    *("contextlib", "copy", "csv", "ctypes", "dataclasses", "datetime", "decimal", "difflib"),
+    *("email.message", "email.parser", "email.policy", "enum", "fnmatch", "fractions"),
+    *("functools", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "ipaddress"),
+    *("itertools", "json", "linecache", "logging", "lzma", "math", "operator", "pathlib"),
+    *("pprint", "quopri", "random", "re", "secrets", "shlex", "sqlite3", "statistics", "string"),
+    *("stringprep", "struct", "tempfile", "textwrap", "threading", "time", "traceback", "typing"),
+    *("unicodedata", "urllib.parse", "uuid", "warnings", "xml.etree.ElementTree", "zlib"),
+    *("zoneinfo", "_strptime"),
 )
 _M_ARENA_MAX: Final = -8
 
