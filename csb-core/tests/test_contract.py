@@ -131,8 +131,8 @@ def test_what_is_no_object_is_one_fault(payload: Any) -> None:
 
 
 def test_empty_object_misses_what_every_action_asks_for() -> None:
-    assert list(faults_of({})) == [
-        "/cloud_provider",
+    assert list(faults_of({})) == ["/cloud_provider", "/action"]
+    assert list(faults_of({"cloud_provider": "aws"})) == [
         "/action",
         "/account_id",
         "/parameters",
@@ -209,7 +209,7 @@ TINY = {
 def test_second_provider_needs_a_definition_and_a_line() -> None:
     rules = compiled(extended(CONTRACT.document, {"tiny.add": TINY}))
 
-    assert rules.providers == ("aws", "tiny")
+    assert rules.providers == ("aws", "sandbox", "tiny")
     rules.check({"cloud_provider": "tiny", "action": "add", "parameters": {"n": 1}})
     rules.check(make_payload())
     wrong = {"cloud_provider": "tiny", "action": "add", "parameters": {"n": 0}}

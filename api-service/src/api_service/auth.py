@@ -41,6 +41,9 @@ class Scope(StrEnum):
     READ = "requests:read"
     WRITE = "requests:write"
     OPERATE = "requests:operate"
+    UTILS_READ = "utils:read"
+    UTILS_WRITE = "utils:write"
+    UTILS_EXECUTE = "utils:execute"
     ADMIN = "admin"
 
 

@@ -12,7 +12,8 @@ from api_service.create import require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, receipt
 from api_service.errors import BadRequest, OutcomeUnknown, problem_of
-from api_service.incoming import draft_of, read_json
+from api_service.incoming import read_json
+from api_service.pinning import draft_for
 from csb_core.errors import BridgeError, StoreUnavailable
 from csb_core.models import Draft, Json
 
@@ -41,7 +42,7 @@ def create_batch(deps: Deps, call: Call) -> Response:
 
 def _draft(deps: Deps, call: Call, item: Any) -> Draft | BridgeError:
     try:
-        return draft_of(call, deps.contract.check(item))
+        return draft_for(deps, call, deps.contract.check(item))
     except BridgeError as exc:
         return exc
 

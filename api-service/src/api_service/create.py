@@ -7,11 +7,12 @@ from flask import Response
 from api_service.call import Call
 from api_service.deps import Deps
 from api_service.documents import answer, path_of, receipt
-from api_service.errors import KeyReused
-from api_service.incoming import draft_of, idempotency_key, read_json, with_key
+from api_service.errors import KeyReused, UtilNotActive
+from api_service.incoming import idempotency_key, read_json, with_key
+from api_service.pinning import draft_for
 from api_service.submitter import Answer
 from csb_core import log, metrics
-from csb_core.errors import AccountNotRegistered, BridgeError
+from csb_core.errors import AccountNotRegistered, BridgeError, NotFound
 from csb_core.models import Draft
 from csb_core.requests import Accepted
 
@@ -24,7 +25,7 @@ def create(deps: Deps, call: Call) -> Response:
     """
     body = read_json(deps.settings.max_body_bytes)
     payload = deps.contract.check(with_key(body, idempotency_key()))
-    draft = draft_of(call, payload)
+    draft = draft_for(deps, call, payload)
     accepted = require_accepted(draft, deps.submitter.submit([draft])[0])
     return acceptance(draft, accepted)
 
@@ -41,6 +42,13 @@ def require_accepted(draft: Draft, answer: Answer) -> Accepted:
     if answer.outcome == "account_not_registered":
         raise AccountNotRegistered(
             f"account {draft.payload.get('account_id')} is not registered for your tenant"
+        )
+    if answer.outcome == "util_not_found":
+        raise NotFound("your key may run no util with this id")
+    if answer.outcome == "util_not_active":
+        raise UtilNotActive(
+            "this version may not run now: the util is not active, or the version is not valid "
+            "here, or its test cases have not passed"
         )
     provider, action = draft.payload["cloud_provider"], draft.payload["action"]
     if answer.outcome == "created":

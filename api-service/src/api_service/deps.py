@@ -12,8 +12,10 @@ from flask import Flask
 
 from api_service.auth import KeyRing
 from api_service.bell import Bell
+from api_service.catalogue import Catalogue
 from api_service.circuit import Circuit
 from api_service.forgetting import Forgetter
+from api_service.hearing import Hearing
 from api_service.limits import Limits
 from api_service.reading import Reader
 from api_service.submitter import Submitter
@@ -24,6 +26,7 @@ from csb_core.cache import StatusCache
 from csb_core.config import ApiSettings
 from csb_core.contract import Contract
 from csb_core.db import Pool
+from csb_core.lint import Validator
 from csb_core.queue import Queue
 
 #: A Redis that takes longer than this is as good as down: the POST must not wait for it.
@@ -44,8 +47,16 @@ class Deps:
     submitter: Submitter
     reader: Reader
     waiting: Waiting
+    catalogue: Catalogue
+    hearing: Hearing
+    validator: Validator
     forgetter: Forgetter
     tickers: tuple[Ticker, ...]
+
+    @property
+    def is_advisory(self) -> bool:
+        """Whether the validator only advises: what it refuses is stored, and may run."""
+        return self.settings.util_validation == "advisory"
 
     def end_waits_when(self, is_ending: Callable[[], bool]) -> None:
         """Answer every long poll as soon as the process is about to end."""
@@ -58,6 +69,7 @@ class Deps:
     def close(self) -> None:
         """End the background roles and let go of every connection."""
         self.waiting.stop()
+        self.hearing.stop()
         for ticker in self.tickers:
             ticker.stop()
         self.pool.close()
@@ -82,6 +94,7 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
     keyring = KeyRing(pool)
     limits = Limits(app, settings, client, circuit)
     forgetter = Forgetter(cache)
+    catalogue = Catalogue(pool, client, cache, circuit)
     deps = Deps(
         settings=settings,
         contract=rules,
@@ -93,15 +106,20 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
         submitter=Submitter(pool, Bell(queues, circuit)),
         reader=Reader(cache, pool, circuit),
         waiting=Waiting(client, most=settings.max_waiters),
+        catalogue=catalogue,
+        hearing=Hearing(client, catalogue),
+        validator=Validator(at_once=settings.util_validators),
         forgetter=forgetter,
         tickers=(
             Ticker("share-limits", every=timedelta(milliseconds=100), once=limits.counters.share),
             Ticker("note-keys-used", every=timedelta(seconds=5), once=keyring.note_use),
             Ticker("forget-statuses", every=timedelta(milliseconds=500), once=forgetter.run_once),
+            Ticker("tell-of-utils", every=timedelta(milliseconds=500), once=catalogue.say_again),
             Ticker("observe-pool", every=timedelta(seconds=5), once=lambda: _observe(pool)),
         ),
     )
     deps.waiting.start()
+    deps.hearing.start()
     for ticker in deps.tickers:
         ticker.start()
     return deps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 import orjson
 from flask import Response
 
-from csb_core.models import Draft, Json, Request
+from csb_core.models import Draft, Json, PinnedUtil, Request
 from csb_core.requests import Accepted
 from csb_core.states import Status
 
@@ -62,12 +63,23 @@ def request_document(request: Request) -> Json:
         "error": request.error,
         "requested_by": request.requested_by,
         "replay_of": request.replay_of,
-        "available_at": _utc(request.available_at),
-        "created_at": _utc(request.created_at),
-        "updated_at": _utc(request.updated_at),
-        "started_at": _utc(request.started_at),
-        "finished_at": _utc(request.finished_at),
+        "util": pin_document(request.util) if request.util else None,
+        "available_at": utc(request.available_at),
+        "created_at": utc(request.created_at),
+        "updated_at": utc(request.updated_at),
+        "started_at": utc(request.started_at),
+        "finished_at": utc(request.finished_at),
         "links": links(request.correlation_id, request.status),
+    }
+
+
+def pin_document(pin: PinnedUtil) -> Json:
+    """Return what a request runs, and what that may take."""
+    return {
+        "util_id": pin.util_id,
+        "version": pin.version,
+        "digest": pin.digest,
+        "limits": asdict(pin.limits),
     }
 
 
@@ -88,7 +100,7 @@ def receipt(draft: Draft, accepted: Accepted) -> Json:
         "action": draft.payload["action"],
         "client_request_id": draft.client_request_id,
         "replay_of": draft.replay_of,
-        "created_at": _utc(accepted.created_at),
+        "created_at": utc(accepted.created_at),
         "links": links(accepted.correlation_id, accepted.status),
     }
 
@@ -104,8 +116,8 @@ def rows(entries: Sequence[Json], fields: Sequence[str]) -> Json:
 
 
 def _shown(value: Any) -> Any:
-    return _utc(value) if isinstance(value, datetime) else value
+    return utc(value) if isinstance(value, datetime) else value
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC) if moment is not None else None

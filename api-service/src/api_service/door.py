@@ -9,7 +9,7 @@ from flask import Response, request
 from api_service.auth import Scope, authenticate, authorise
 from api_service.call import Call
 from api_service.deps import Deps
-from api_service.routes import Route
+from api_service.route import Route
 from api_service.tracing import trace_of
 from csb_core import log
 

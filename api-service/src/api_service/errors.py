@@ -19,10 +19,13 @@ from csb_core.errors import (
     BridgeError,
     Conflict,
     NotFound,
+    NotPermitted,
+    RevisionMismatch,
     StoreRejected,
     StoreUnavailable,
 )
 from csb_core.faults import Fault, Invalid, Malformed, TooDeep
+from csb_core.lint import LintUnavailable
 from csb_core.models import Json
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,34 @@ class KeyReused(Conflict):
     code: ClassVar[str] = "client_request_id_reused"
 
 
+class UtilNotActive(Conflict):
+    """The util, or this version of it, may not run as things are."""
+
+    code: ClassVar[str] = "util_not_active"
+
+
+class TestsNotPassed(Conflict):
+    """A version has test cases that have not passed in the sandbox."""
+
+    code: ClassVar[str] = "tests_not_passed"
+
+
+class CodeRefused(Invalid):
+    """The validator found errors in a util's code."""
+
+    code = "code_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeFault(Fault):
+    """A fault of a util's code: the rule that it breaks, and where."""
+
+    rule: str
+    line: int
+    col: int
+    severity: str
+
+
 class OutcomeUnknown(StoreUnavailable):
     """PostgreSQL went away while it wrote; whether the request is stored could not be found out."""
 
@@ -84,11 +115,23 @@ PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
     AccountNotRegistered: Kind(status=403, title="The account is not registered"),
     NotFound: Kind(status=404, title="There is no such thing"),
     Conflict: Kind(status=409, title="The state does not allow it"),
+    NotPermitted: Kind(status=403, title="This is not yours to do"),
+    RevisionMismatch: Kind(status=412, title="It has changed since you read it"),
     UnsupportedMediaType: Kind(status=415, title="Send application/json"),
     Invalid: Kind(
         status=422,
         title="The body is not what the contract asks for",
         detail="`errors` names every fault; GET /api/v1/schema tells what is asked for.",
+    ),
+    CodeRefused: Kind(
+        status=422,
+        title="The validator refuses this code",
+        detail="`errors` names every finding with its place; mend those of severity error.",
+    ),
+    LintUnavailable: Kind(
+        status=503,
+        title="The validator is busy",
+        detail="Nothing was stored; try again after the time in Retry-After.",
     ),
     TooManyRequests: Kind(status=429, title="Too many requests"),
     StoreRejected: Kind(
@@ -155,8 +198,13 @@ def problem(code: str, status: int, title: str, detail: str) -> Json:
 
 
 def _fault(fault: Fault) -> Json:
-    told = {"pointer": fault.pointer, "message": fault.message}
-    return {**told, "hint": fault.hint} if fault.hint else told
+    told: Json = {"pointer": fault.pointer, "message": fault.message}
+    if fault.hint:
+        told["hint"] = fault.hint
+    if isinstance(fault, CodeFault):
+        told["rule"], told["severity"] = fault.rule, fault.severity
+        told["line"], told["col"] = fault.line, fault.col
+    return told
 
 
 def _tell(error: BridgeError) -> Response:

@@ -16,7 +16,7 @@ from csb_core import body
 from csb_core.contract import digest_of
 from csb_core.errors import NotFound
 from csb_core.ids import new_id
-from csb_core.models import Draft, Json
+from csb_core.models import Draft, Json, PinnedUtil
 
 _FIELD: Final = "client_request_id"
 _KEY: Final = re.compile(r"[!-~]{1,128}")
@@ -60,7 +60,14 @@ def with_key(payload: Any, key: str | None) -> Any:
     return {**payload, _FIELD: key}
 
 
-def draft_of(call: Call, payload: Json, *, replay_of: UUID | None = None) -> Draft:
+def draft_of(
+    call: Call,
+    payload: Json,
+    *,
+    replay_of: UUID | None = None,
+    util: PinnedUtil | None = None,
+    advisory: bool = False,
+) -> Draft:
     """Return a checked payload as a draft with an id of its own."""
     return Draft(
         correlation_id=new_id(),
@@ -72,15 +79,17 @@ def draft_of(call: Call, payload: Json, *, replay_of: UUID | None = None) -> Dra
         request_id=call.trace.request_id,
         traceparent=call.trace.traceparent,
         replay_of=replay_of,
+        util=util,
+        advisory=advisory,
     )
 
 
-def id_of(text: str) -> UUID:
+def id_of(text: str, what: str = "request") -> UUID:
     """Return the id in a path; raises NotFound, as nothing is called by what is no id."""
     try:
         return UUID(text)
     except ValueError as exc:
-        raise NotFound("your tenant has no request with this id") from exc
+        raise NotFound(f"your tenant has no {what} with this id") from exc
 
 
 def query(known: frozenset[str]) -> Mapping[str, str]:
@@ -97,6 +106,16 @@ def query(known: frozenset[str]) -> Mapping[str, str]:
             raise BadRequest(f"the query parameter {name} holds a NUL character")
         found[name] = value
     return found
+
+
+def whole(asked: Mapping[str, str], name: str, *, default: int, most: int) -> int:
+    """Return a whole number from 1 to `most`, or the default; raises BadRequest."""
+    text = asked.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and 1 <= int(text) <= most):
+        raise BadRequest(f"{name} must be a whole number from 1 to {most}")
+    return int(text)
 
 
 def _all(known: frozenset[str]) -> str:

@@ -8,7 +8,8 @@ from api_service.call import Call
 from api_service.create import acceptance, require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, request_bytes
-from api_service.incoming import draft_of, id_of, idempotency_key, query, with_key
+from api_service.incoming import id_of, idempotency_key, query, with_key
+from api_service.pinning import draft_again
 from csb_core import requests
 from csb_core.db import connection, tenant_transaction
 from csb_core.errors import Conflict, NotFound
@@ -39,7 +40,7 @@ def replay(deps: Deps, call: Call, correlation_id: str) -> Response:
         raise Conflict(f"only a FAILED request can be replayed; this one is {failed.status}")
 
     payload = _checked(deps, with_key(_payload_of(failed), idempotency_key()))
-    draft = draft_of(call, payload, replay_of=failed.correlation_id)
+    draft = draft_again(deps, call, payload, failed)
     accepted = require_accepted(draft, deps.submitter.submit([draft])[0])
     return acceptance(draft, accepted)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from api_service.auth import Scope
 from api_service.parameters import Parameter
-from api_service.routes import Route
+from api_service.route import Route
 from csb_core.config import VERSION
 from csb_core.contract import Contract
 from csb_core.models import Json
@@ -22,26 +22,32 @@ _ALWAYS: Final = (500,)
 
 _MEANINGS: Final = {
     200: "Done, or known from before",
+    201: "Created",
     202: "Accepted, and durable",
     207: "Some were accepted, some were not: see each result",
     304: "Nothing has changed",
     400: "The body is no JSON of ours, or a header or parameter is wrong",
     401: "No valid key",
-    403: "The key lacks the scope, or the account is not registered",
+    403: "The key lacks the scope, the account is not registered, or this is not yours to do",
     404: "Your tenant has no such thing",
     409: "The state does not allow it, or client_request_id named another body",
+    412: "It has changed since you read it",
     413: "The body is too large",
     415: "The body is not declared as application/json",
-    422: "The body is not what the contract asks for; `errors` names every fault",
+    422: "The body is not what is asked for; `errors` names every fault",
     429: "Too many requests; see Retry-After",
     500: "Something went wrong here",
-    503: "The database does not answer; see Retry-After",
+    503: "The database does not answer, or the validator is busy; see Retry-After",
 }
+
+#: Documents that come with the place where their subject is found.
+_LOCATED: Final = ("Receipt", "ExecutionResponse")
+_LOCATED_WHEN_NEW: Final = ("UtilResponse", "Share")
 
 _HEADERS: Final[dict[str, Json]] = {
     "X-Request-ID": {"description": "The name of this exchange, yours when it was valid."},
-    "Location": {"description": "Where the request is found."},
-    "ETag": {"description": "The request's version."},
+    "Location": {"description": "Where it is found."},
+    "ETag": {"description": "The version of the request, or the revision of the util."},
     "X-Cache": {"description": "hit or miss."},
     "Retry-After": {"description": "Seconds to wait."},
     "RateLimit-Limit": {"description": "Requests in the window of the tighter limit."},
@@ -67,7 +73,7 @@ def write(contract: Contract, routes: Iterable[Route]) -> Json:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {"bearer": []}],
-        "tags": [{"name": "requests"}, {"name": "contract"}, {"name": "probes"}],
+        "tags": [{"name": name} for name in ("requests", "utils", "contract", "probes")],
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -119,6 +125,8 @@ def _operation(route: Route) -> Json:
             },
         },
     }
+    if route.is_alias:
+        operation["deprecated"] = True
     if route.scope is Scope.PUBLIC:
         operation["security"] = []
     else:
@@ -152,9 +160,9 @@ def _response(status: int, schema: str | None, media_type: str) -> Json:
 
 def _headers_of(status: int, schema: str | None) -> list[str]:
     names = ["X-Request-ID"]
-    if schema == "Receipt":
+    if schema in _LOCATED or (status == 201 and schema in _LOCATED_WHEN_NEW):
         names.append("Location")
-    if schema == "Request" or status == 304:
+    if schema in ("Request", "UtilResponse") or status == 304:
         names.append("ETag")
     if status in (429, 503):
         names.append("Retry-After")

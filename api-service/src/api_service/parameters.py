@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from api_service.polling import LONGEST_WAIT
 from api_service.search import DEFAULT_LIMIT, LARGEST_LIMIT
-from api_service.show import LONGEST_WAIT
 from csb_core.models import Json
 from csb_core.states import Status
 
@@ -21,7 +21,8 @@ class Parameter:
     description: str
 
 
-def _of_query(name: str, schema: Json, description: str) -> Parameter:
+def of_query(name: str, schema: Json, description: str) -> Parameter:
+    """Return a parameter of the query."""
     return Parameter(name=name, place="query", schema=schema, description=description)
 
 
@@ -46,26 +47,26 @@ IF_NONE_MATCH: Final = Parameter(
     schema=_TEXT,
     description="An ETag: 304 if it still holds; with wait, answer as soon as it does not.",
 )
-WAIT: Final = _of_query(
+WAIT: Final = of_query(
     "wait",
     {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT},
     "Wait up to so many seconds for the end of the request, or for a change from If-None-Match. "
     "A busy process may answer earlier.",
 )
 SEARCH: Final = (
-    _of_query("status", {"enum": list(Status)}, "Where the request stands."),
-    _of_query("cloud_provider", _TEXT, "Whose action it is."),
-    _of_query("action", _TEXT, "What it does."),
-    _of_query("account_id", _TEXT, "Where it acts."),
-    _of_query("principal_type", _TEXT, "On what kind of principal."),
-    _of_query("principal_name", _TEXT, "On which principal."),
-    _of_query("client_request_id", _TEXT, "What you called it."),
-    _of_query("created_from", _TIME, "Accepted at this time or later."),
-    _of_query("created_to", _TIME, "Accepted before this time."),
-    _of_query(
+    of_query("status", {"enum": list(Status)}, "Where the request stands."),
+    of_query("cloud_provider", _TEXT, "Whose action it is."),
+    of_query("action", _TEXT, "What it does."),
+    of_query("account_id", _TEXT, "Where it acts."),
+    of_query("principal_type", _TEXT, "On what kind of principal."),
+    of_query("principal_name", _TEXT, "On which principal."),
+    of_query("client_request_id", _TEXT, "What you called it."),
+    of_query("created_from", _TIME, "Accepted at this time or later."),
+    of_query("created_to", _TIME, "Accepted before this time."),
+    of_query(
         "limit",
         {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT},
         "How many requests a page holds.",
     ),
-    _of_query("cursor", _TEXT, "The next_cursor of the page before."),
+    of_query("cursor", _TEXT, "The next_cursor of the page before."),
 )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 from flask import Response
 
 from api_service.call import Call
+from api_service.cursors import id_of_cursor, id_text
 from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
-from api_service.incoming import query
+from api_service.incoming import query, whole
 from csb_core import requests
 from csb_core.db import tenant_transaction
 from csb_core.requests import Filters
@@ -34,13 +32,13 @@ _PARAMETERS: Final = frozenset({*FILTERS, "limit", "cursor"})
 def search(deps: Deps, call: Call) -> Response:
     """Answer with one page; the cursor of the next is the id of this one's last request."""
     asked = query(_PARAMETERS)
-    limit = _limit(asked.get("limit"))
-    before = _cursor(asked.get("cursor"))
+    limit = whole(asked, "limit", default=DEFAULT_LIMIT, most=LARGEST_LIMIT)
+    before = id_of_cursor(asked.get("cursor"))
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
         found = requests.search(conn, _filters(asked), before=before, limit=limit + 1)
     more = len(found) > limit
     found = found[:limit]
-    return answer(page(found, _cursor_of(found[-1].correlation_id) if more else None))
+    return answer(page(found, id_text(found[-1].correlation_id) if more else None))
 
 
 def _filters(asked: Mapping[str, str]) -> Filters:
@@ -71,27 +69,3 @@ def _moment(name: str, asked: Mapping[str, str]) -> datetime | None:
     if moment is None or moment.tzinfo is None:
         raise BadRequest(f"{name} must be a time with its offset, like 2026-11-22T12:00:00Z")
     return moment
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not (
-        text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LARGEST_LIMIT
-    ):
-        raise BadRequest(f"limit must be a whole number from 1 to {LARGEST_LIMIT}")
-    return int(text)
-
-
-def _cursor_of(correlation_id: UUID) -> str:
-    return base64.urlsafe_b64encode(correlation_id.bytes).decode().rstrip("=")
-
-
-def _cursor(text: str | None) -> UUID | None:
-    """Return where the page begins; a cursor names a place in the caller's own list, no right."""
-    if text is None:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(f"{text}==".encode(), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error) as exc:
-        raise BadRequest("cursor must be the next_cursor of a page") from exc

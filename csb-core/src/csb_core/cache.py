@@ -165,7 +165,7 @@ class StatusCache:
         """
         ttl = (FINAL_TTL if status in FINAL else OPEN_TTL).total_seconds()
         with _translated():
-            fits = len(document) <= LARGEST and self._has_room()
+            fits = len(document) <= LARGEST and self.has_room()
             answer = self._fill(
                 keys=[keys.status(correlation_id), keys.floor(correlation_id)],
                 args=[
@@ -194,7 +194,7 @@ class StatusCache:
             with _translated():
                 self._forget(keys=names, args=args)
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Redis must not evict (it holds the queues), so the cache watches its memory itself."""
         if time.monotonic() - self._looked > 5:
             info = self.redis.info("memory")

@@ -23,6 +23,12 @@ from csb_core.explain import ExplainingValidator, did_you_mean, explain, listed,
 from csb_core.faults import Fault, Invalid
 from csb_core.models import Json
 
+#: Bodies of POST and PUT that are no request of a provider.
+BODIES: Final = (
+    *("BatchRequest", "CreateUtilRequest", "UpdateUtilRequest", "ValidateUtilRequest"),
+    *("ExecutionRequest", "RollbackRequest", "ShareRequest", "RuleRequest"),
+)
+
 _FILE: Final = "schema.json"
 _IN_DEFS: Final = "#/$defs/"
 
@@ -143,7 +149,7 @@ def compiled(document: Json) -> Contract:
     except SchemaError as exc:
         raise ConfigurationError(f"{_FILE} is no JSON Schema: {exc.message}") from exc
     actions = {_names(document, name): _checker(document, name) for name in _listed(document)}
-    shapes = {name: _checker(document, name) for name in ("BatchRequest",)}
+    shapes = {name: _checker(document, name) for name in BODIES}
     return Contract(
         document=document, actions=MappingProxyType(actions), shapes=MappingProxyType(shapes)
     )

@@ -129,6 +129,8 @@ _WRONG: Final = {
     "maxItems": "must hold at most {}",
     "minimum": "must be at least {}",
     "maximum": "must be at most {}",
+    "minProperties": "must hold at least {}",
+    "uniqueItems": "must hold nothing twice",
 }
 
 

@@ -1,0 +1,54 @@
+"""A caller that waits for a request: it reads, sleeps until the request moves, reads again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from api_service.deps import Deps
+from api_service.errors import BadRequest
+from api_service.reading import Shown
+
+LONGEST_WAIT: Final = 30.0
+
+
+def wait_for(
+    deps: Deps,
+    tenant_id: UUID,
+    wanted: UUID,
+    seconds: float,
+    *,
+    is_awaited: Callable[[Shown], bool],
+) -> Shown:
+    """Return the request as it is when it is as awaited, or when the time is up.
+
+    Nothing is held while the caller sleeps. Raises NotFound, StoreUnavailable.
+    """
+    deadline = time.monotonic() + seconds
+    deps.reader.read(tenant_id, wanted)  # nobody waits for what is not there
+    with deps.waiting.place(wanted) as place:
+        shown = deps.reader.read(tenant_id, wanted)
+        while place is not None and not is_awaited(shown):
+            left = deadline - time.monotonic()
+            if left <= 0 or deps.waiting.is_over:
+                break
+            place.pause(timedelta(seconds=left))
+            shown = deps.reader.read(tenant_id, wanted)
+    return shown
+
+
+def wait_seconds(text: str | None) -> float:
+    """Return the parameter wait as a number; raises BadRequest."""
+    if text is None:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise BadRequest(f"wait must be a number of seconds from 0 to {LONGEST_WAIT:g}")
+    return seconds
