@@ -70,9 +70,14 @@ def _prefixed(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def list_of(
-    conn: Connection, util_id: UUID, *, before: UUID | None = None, limit: int = 50
+    conn: Connection,
+    util_id: UUID,
+    *,
+    action: str = "run_util",
+    before: UUID | None = None,
+    limit: int = 50,
 ) -> list[Request]:
-    """The caller's tenant's executions of a util, newest first, older than `before`."""
+    """The caller's tenant's executions of a util (or tests of it), newest first."""
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
@@ -83,10 +88,11 @@ def list_of(
               FROM csb_app.csb_requests
              WHERE tenant_id = (SELECT csb_app.current_tenant())
                AND util_id = %(util_id)s
+               AND action = %(action)s
                AND (%(before)s::uuid IS NULL OR correlation_id < %(before)s)
              ORDER BY correlation_id DESC
              LIMIT %(limit)s
             """,
-            {"util_id": util_id, "before": before, "limit": limit},
+            {"util_id": util_id, "action": action, "before": before, "limit": limit},
         )
         return [request_of(row) for row in cur.fetchall()]

@@ -108,7 +108,8 @@ def rollback(
                               json_array_length(v.test_cases) = 0
                               OR EXISTS (SELECT
                                            FROM csb_app.csb_requests r
-                                          WHERE r.util_id = v.util_id
+                                          WHERE r.tenant_id = t.tenant_id
+                                            AND r.util_id = v.util_id
                                             AND r.util_version = v.version
                                             AND r.util_digest = v.digest
                                             AND r.action = 'test_util'
