@@ -6,13 +6,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from worker_sandbox import judgement
+from worker_sandbox import judgement, self_test
 from worker_sandbox.answers import Answer
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail.plan import Plan, TierName
 from worker_sandbox.job import ExitReason, Fault, Job, Run
 from worker_sandbox.pool import Held, Pool
 from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.self_test import SelfTest
 from worker_sandbox.supervisor import Watch
 from worker_sandbox.zygotes import ZygoteProcess
 
@@ -85,6 +86,10 @@ class Sandbox:
     def probe(self) -> Tier:
         """The tier that this sandbox was found, by doing, to have."""
         return self.tier
+
+    def self_test(self) -> SelfTest:
+        """Attack itself through the same path as every job; a few hundred milliseconds."""
+        return self_test.attack(self.run)
 
     def close(self) -> None:
         """End all jails, also those that run."""

@@ -50,7 +50,7 @@ class ZygoteProcess:
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 arguments,
-                env={},
+                env={} if plan.has("scrub") else None,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -69,7 +69,7 @@ class ZygoteProcess:
             process.wait()
             raise SandboxUnavailable(f"no {plan.tier} tier here: {rest or 'the zygote ended'}")
         ours.settimeout(_ANSWER)
-        layers = tuple(rest.split()[-1].split(","))
+        layers = tuple(rest.split(","))
         return cls(process=process, channel=ours, layers=layers, started=monotonic())
 
     def bear(self) -> Jail:

@@ -45,7 +45,8 @@ LONGEST: Final = 4096
 PRELOADED: Final = (
     *("abc", "ast", "base64", "binascii", "bisect", "bz2", "calendar", "collections.abc"),
     *("contextlib", "copy", "csv", "ctypes", "dataclasses", "datetime", "decimal", "difflib"),
-    *("email.message", "email.parser", "email.policy", "enum", "fnmatch", "fractions"),
+    *("email.message", "email.parser", "email.policy", "encodings.idna", "enum", "fnmatch"),
+    *("fractions",),
     *("functools", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "ipaddress"),
     *("itertools", "json", "linecache", "logging", "lzma", "math", "operator", "pathlib"),
     *("pprint", "quopri", "random", "re", "secrets", "shlex", "sqlite3", "statistics", "string"),
@@ -68,7 +69,7 @@ def main(control: int) -> NoReturn:
     except (OSError, KeyError) as exc:
         channel.send(f"failed {exc}".encode())
         os._exit(1)
-    _settle()
+    _settle(plan)
     channel.send(f"stands {layers}".encode())
     zygote.serve()
     os._exit(0)
@@ -112,14 +113,16 @@ def _resident(house: prepare.House) -> Callable[[], NoReturn]:
         result=prepare.RESULT,
         base_bytes=_address_space(house.proc),
         scratch=root.SCRATCH if house.plan.has("root") else None,
+        limited=house.plan.has("rlimits"),
     )
     return functools.partial(inside.live, room)
 
 
-def _settle() -> None:
+def _settle(plan: Plan) -> None:
     """Be small and plain before the first fork: jails are copies of this process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.clear()
+    if plan.has("scrub"):
+        os.environ.clear()
     del sys.argv[:], sys.orig_argv[:]
     # An import in a jail finds nothing of ours.
     for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:

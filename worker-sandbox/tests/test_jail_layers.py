@@ -1,0 +1,117 @@
+"""Each layer holds something that gets through without it: a wall that nobody can miss is none."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import csb_core
+import worker_sandbox
+from worker_sandbox.attacks import ATTACKS
+from worker_sandbox.jail.plan import LAYERS, TierName
+from worker_sandbox.sandbox import Sandbox
+from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.self_test import SelfTest
+
+SYSTEM_PYTHON = Path("/usr/bin/python3.11")
+NOBODY = 65_533
+
+
+def attacked(tier: TierName, *without: str) -> SelfTest:
+    settings = SandboxSettings(tier=tier, pool_size=2)
+    with Sandbox.open(settings, without=without) as sandbox:
+        return sandbox.self_test()
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_every_attack_succeeds_outside_and_none_inside(tier: TierName) -> None:
+    tried = attacked(tier).tried
+
+    assert {one.attack: one.outcome for one in tried} == dict.fromkeys(ATTACKS, "held")
+
+
+@pytest.mark.parametrize(
+    ("without", "through"),
+    [
+        (
+            ("seccomp",),
+            {
+                "fork",
+                "execute a program",
+                "be traced",
+                "make a user namespace",
+                "reach the kernel's keyring",
+                "execute memory that was written",
+            },
+        ),
+        (("rlimits",), {"take more memory than the limit"}),
+        (("root", "landlock"), {"read the host's accounts", "read a file of the worker's"}),
+        (
+            ("network", "seccomp", "landlock"),
+            {"connect to a local port", "connect to an abstract unix socket"},
+        ),
+        (("pid", "seccomp", "landlock", "root"), {"see other processes"}),
+        (("seccomp", "scrub"), {"find a descriptor of the worker's"}),
+        (
+            ("seccomp", "capabilities", "landlock"),
+            {"make a user namespace and mount in it"},
+        ),
+        (
+            LAYERS,
+            {
+                "signal another process",
+                "write outside the scratch directory",
+                "read the worker's environment",
+            },
+        ),
+    ],
+)
+def test_without_a_layer_its_attacks_get_through(
+    monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], through: set[str]
+) -> None:
+    monkeypatch.setenv("CSB_BAIT", "canary")
+
+    assert through <= set(attacked("namespaces", *without).breaches)
+
+
+def test_a_breach_is_no_pass() -> None:
+    assert attacked("namespaces").held
+    assert not attacked("namespaces", "seccomp").held
+
+
+def test_without_landlock_the_weaker_tier_sees_the_host() -> None:
+    assert "read the host's accounts" in attacked("landlock", "landlock").breaches
+
+
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="no Python that every user may read")
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_an_ordinary_user_gets_the_same_jail(tier: TierName, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path[:0] = {paths!r}\n"
+        "from worker_sandbox.sandbox import Sandbox\n"
+        "from worker_sandbox.sandbox_settings import SandboxSettings\n"
+        "with Sandbox.open(SandboxSettings(tier={tier!r}, pool_size=1)) as sandbox:\n"
+        "    tried = sandbox.self_test()\n"
+        "    print(tried.held, tried.breaches, sandbox.tier)\n"
+    )
+    # Copies, because another user may not be able to read the checkout.
+    for package in (worker_sandbox, csb_core):
+        source = Path(package.__file__ or "").parent
+        shutil.copytree(source, tmp_path / source.name)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    ran = subprocess.run(
+        [str(SYSTEM_PYTHON), "-I", "-c", program.format(paths=[str(tmp_path)], tier=tier)],
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.stdout.startswith("True ()"), ran.stdout + ran.stderr
