@@ -13,6 +13,7 @@ from csb_core.lint.values import (
     LintUnavailable,
     OwnRule,
     Prediction,
+    Severity,
     Validation,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "LintUnavailable",
     "OwnRule",
     "Prediction",
+    "Severity",
     "Validation",
     "Validator",
     "validate",

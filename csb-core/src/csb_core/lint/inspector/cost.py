@@ -66,12 +66,17 @@ class _Counter:
         return most, sum(self.times.values()), where
 
     def doubling(self) -> ast.AST | None:
-        """Return a function that calls itself twice in one statement, e.g. f(n - 1) + f(n - 2)."""
+        """Return a function that calls itself twice in one statement, e.g. f(n - 1) + f(n - 2).
+
+        Calls on parts of what it got, as in a walk over a tree, are together one walk.
+        """
         seen: set[tuple[ast.AST, ast.AST]] = set()
         for node in self.tree.nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 function = self.tree.function_of(node)
-                if function is None or getattr(function, "name", None) != node.func.id:
+                itself = function is not None and getattr(function, "name", "") == node.func.id
+                counts = any(isinstance(argument, ast.BinOp) for argument in node.args)
+                if function is None or not (itself and counts):
                     continue
                 statement = next(a for a in self.tree.above(node) if isinstance(a, ast.stmt))
                 if (function, statement) in seen:

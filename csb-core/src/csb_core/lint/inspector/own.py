@@ -22,9 +22,9 @@ def look(tree: Tree, report: Report, rules: Iterable[Mapping[str, str]]) -> None
                 _look_at_docstrings(tree, report, name, pattern)
             case kind:
                 for node in tree.nodes:
-                    for found in _found(tree, node, kind):
-                        if fnmatchcase(found, pattern):
-                            report.add(name, node, _told(kind, found))
+                    broken = [f for f in _found(tree, node, kind) if fnmatchcase(f, pattern)]
+                    if broken:
+                        report.add(name, node, _told(kind, broken[0]))
 
 
 def _found(tree: Tree, node: ast.AST, kind: str) -> list[str]:
