@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from csb_core.cache import StatusCache
 from csb_core.config import ApiSettings, load
 from csb_core.local import redis as embedded_redis
 from csb_core.local.redis import RedisServer
-from csb_core.models import Ref
+from csb_core.models import Lease, Ref
 from csb_core.states import Status
 from csb_core.testing import (
     Database,
@@ -47,6 +48,8 @@ class Tenant:
 
 
 NewTenant = Callable[..., Tenant]
+NewUtil = Callable[..., dict[str, Any]]
+Run = Callable[..., None]
 ClientOf = Callable[[Tenant], FlaskClient]
 Work = Callable[[str, Status], None]
 
@@ -123,6 +126,69 @@ def client(client_of: ClientOf, tenant: Tenant) -> FlaskClient:
 
 
 @pytest.fixture
+def key_of(database: Database, app: Flask) -> Callable[..., FlaskClient]:
+    """A factory of clients, each with a key of its own of this tenant, with these scopes or all."""
+
+    def make(tenant: Tenant, *scopes: str) -> FlaskClient:
+        client = app.test_client()
+        token = make_api_key(database.admin, tenant.tenant_id, *scopes)
+        client.environ_base["HTTP_X_AUTH_TOKEN"] = token
+        return client
+
+    return make
+
+
+def util_body(**more: Any) -> dict[str, Any]:
+    """A valid body of POST /api/v1/utils."""
+    return {
+        "name": f"util-{secrets.token_hex(4)}",
+        "description": "Gives back what it gets.",
+        "kind": "transformer",
+        "code": "def transform(data):\n    return data\n",
+        **more,
+    }
+
+
+@pytest.fixture
+def new_util(client: FlaskClient) -> NewUtil:
+    """A factory of utils of the tenant: their documents."""
+
+    def make(**more: Any) -> dict[str, Any]:
+        made = client.post("/api/v1/utils", json=util_body(**more))
+        assert made.status_code == 201, made.text
+        document: dict[str, Any] = made.get_json()
+        return document
+
+    return make
+
+
+@pytest.fixture
+def run(database: Database, redis_url: str) -> Run:
+    """Claims a request and ends it as the sandbox's worker does, with this value and status."""
+
+    def end(correlation_id: str, value: Any = None, status: Status = Status.SUCCESS) -> None:
+        wanted = UUID(correlation_id)
+        with (
+            psycopg.connect(database.sandbox, autocommit=True) as conn,
+            redis.Redis.from_url(redis_url) as store,
+        ):
+            lease = _claimed(conn, wanted)
+            result = {"value": value, "exit_reason": "ok", "wall_ms": 4.2, "memory_peak_kb": 9000}
+            ended = replace(_end(wanted, lease.token, status), result=result)
+            version = leases.record(conn, [ended], worker="w1")[wanted].version
+            StatusCache(store).forget([(wanted, version)])
+
+    return end
+
+
+def _claimed(conn: psycopg.Connection[Any], wanted: UUID) -> Lease:
+    digest = leases.standing(conn, [wanted])[wanted].digest
+    candidate = leases.Candidate(correlation_id=wanted, digest=digest)
+    [lease] = leases.claim(conn, [candidate], worker="w1", ttl=timedelta(seconds=30))
+    return lease
+
+
+@pytest.fixture
 def work(database: Database, redis_url: str) -> Work:
     """Moves a request as the AWS worker does: claim, then record unless IN_PROGRESS is wanted."""
 
@@ -132,13 +198,7 @@ def work(database: Database, redis_url: str) -> Work:
             psycopg.connect(database.aws, autocommit=True) as conn,
             redis.Redis.from_url(redis_url) as store,
         ):
-            digest = leases.standing(conn, [wanted])[wanted].digest
-            [lease] = leases.claim(
-                conn,
-                [leases.Candidate(correlation_id=wanted, digest=digest)],
-                worker="w1",
-                ttl=timedelta(seconds=30),
-            )
+            lease = _claimed(conn, wanted)
             version = 2
             if status is not Status.IN_PROGRESS:
                 end = _end(wanted, lease.token, status)

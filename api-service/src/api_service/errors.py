@@ -64,7 +64,7 @@ class UtilNotActive(Conflict):
     code: ClassVar[str] = "util_not_active"
 
 
-class TestsNotPassed(Conflict):
+class CasesFailed(Conflict):
     """A version has test cases that have not passed in the sandbox."""
 
     code: ClassVar[str] = "tests_not_passed"

@@ -11,7 +11,7 @@ from api_service.call import Call
 from api_service.create import require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, path_of, request_bytes
-from api_service.errors import TestsNotPassed
+from api_service.errors import CasesFailed
 from api_service.incoming import id_of, query, whole
 from api_service.pinning import SANDBOX, draft_for
 from api_service.polling import wait_for, wait_seconds
@@ -64,7 +64,7 @@ def activate_util(deps: Deps, call: Call, util_id: str) -> Response:
     if test["status"] == Status.SUCCESS:
         return _activated(deps, call, standing)
     if test["status"] in FINAL:
-        raise TestsNotPassed(
+        raise CasesFailed(
             f"the test cases of version {standing.version.version} have not passed: see "
             f"{path_of(test['correlation_id'])}"
         )
