@@ -69,9 +69,9 @@ def activate(
     ).rowcount
     util = seen(conn, util_id)
     may_change = util.access in {"owner", "edit"}
-    if done == 0 and may_change and util.revision == (expected or util.revision):
+    if done == 0 and may_change and expected in {None, util.revision}:
         raise _unfit(_fitness(conn, asked))
-    return changed(conn, util_id, done, expected=expected)
+    return changed(conn, util_id, done)
 
 
 def _fitness(conn: Connection, asked: dict[str, Any]) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ def deactivate(conn: Connection, util_id: UUID, *, by: str, expected: int | None
         """,
         {"util_id": util_id, "by": by, "expected": expected},
     ).rowcount
-    return changed(conn, util_id, done, expected=expected)
+    return changed(conn, util_id, done)
 
 
 def delete(conn: Connection, util_id: UUID, *, by: str, expected: int | None = None) -> None:
@@ -160,7 +160,7 @@ def delete(conn: Connection, util_id: UUID, *, by: str, expected: int | None = N
     if util.access != "owner":
         raise NotPermitted("only the tenant that owns a util deletes it")
     if expected not in {None, util.revision}:
-        raise mismatch(util, expected)
+        raise mismatch(util)
     raise Conflict(_references(conn, util_id))
 
 

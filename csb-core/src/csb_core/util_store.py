@@ -169,7 +169,7 @@ def describe(
         ).rowcount
     except psycopg.errors.UniqueViolation as exc:
         raise Conflict(f"a util with the name {about.name!r} is there already") from exc
-    return changed(conn, util_id, done, expected=expected)
+    return changed(conn, util_id, done)
 
 
 def add_version(
@@ -221,21 +221,19 @@ def add_version(
             **_content(util.kind, content),
         },
     ).rowcount
-    return changed(conn, util.util_id, done, expected=expected)
+    return changed(conn, util.util_id, done)
 
 
-def changed(conn: Connection, util_id: UUID, done: int, *, expected: int | None) -> Util:
+def changed(conn: Connection, util_id: UUID, done: int) -> Util:
     """The util after a change that touched `done` rows; raises why it touched none."""
     util = seen(conn, util_id)
     if done:
         return util
     if util.access not in {"owner", "edit"}:
         raise NotPermitted(f"this util is shared with you for {util.access}, not for edit")
-    raise mismatch(util, expected)
+    raise mismatch(util)
 
 
-def mismatch(util: Util, expected: int | None) -> RevisionMismatch:
+def mismatch(util: Util) -> RevisionMismatch:
     """The error of a change that found another revision than it expected."""
-    return RevisionMismatch(
-        f"the util has changed: its revision is {util.revision}, not {expected}"
-    )
+    return RevisionMismatch(f"the util has changed meanwhile: its revision is {util.revision}")

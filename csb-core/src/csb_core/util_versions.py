@@ -139,4 +139,4 @@ def rollback(
             "advisory": advisory,
         },
     ).rowcount
-    return changed(conn, util_id, done, expected=expected)
+    return changed(conn, util_id, done)
