@@ -182,6 +182,35 @@ def test_a_killed_workers_requests_are_running_again_soon(tiny: Tiny, tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_killed_workers_request_runs_again_while_a_flood_of_another_tenant_waits(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """At the default times; the flood's oldest message was rung long before that request."""
+    default = {
+        "SLOTS": 8,
+        "LEASE_SECONDS": 7,
+        "HEARTBEAT_SECONDS": 2,
+        "RESCUE_SECONDS": 1,
+        "BLOCK_SECONDS": 2,
+    }
+    tiny.backlog(20_000, ago=3600, gate="flood")
+    with fleet(tiny, tmp_path, **default) as running:
+        eventually(lambda: tiny.statuses()["IN_PROGRESS"] == 12)
+        [request] = tiny.submit(tenant=tiny.another_tenant(), gate="one")
+        eventually(lambda: tiny.status(request) is Status.IN_PROGRESS, within=1)
+        victim = running.holder(request)
+        os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        eventually(lambda: _is_anothers(running, request, victim), within=10)
+        assert time.monotonic() - killed < 10
+        assert tiny.depth() > 19_900
+        running.open("one")
+        assert tiny.await_ends([request]) == {"SUCCESS": 1}
+        running.open("flood")
+    assert running.effects()[request] == 1
+
+
+@pytest.mark.slow
 def test_a_hung_process_is_replaced_and_its_request_is_anothers(tiny: Tiny, tmp_path: Path) -> None:
     with fleet(tiny, tmp_path) as running:
         [hung] = tiny.submit(1, "short", gate="gate")

@@ -121,15 +121,27 @@ class Tiny:
 
     # -- what the API does
 
-    def draft(self, action: str = "noop", **parameters: Any) -> Draft:
+    def draft(
+        self, action: str = "noop", *, tenant: UUID | None = None, **parameters: Any
+    ) -> Draft:
         payload = {"cloud_provider": PROVIDER, "action": action, "parameters": parameters}
-        return make_draft(self.tenant, payload=payload)
+        return make_draft(tenant or self.tenant, payload=payload)
+
+    def another_tenant(self) -> UUID:
+        """One more tenant, for `submit` and `backlog`."""
+        return make_tenant(self.database.admin)
 
     def submit(
-        self, count: int = 1, action: str = "noop", *, ring: bool = True, **parameters: Any
+        self,
+        count: int = 1,
+        action: str = "noop",
+        *,
+        ring: bool = True,
+        tenant: UUID | None = None,
+        **parameters: Any,
     ) -> list[UUID]:
         """Insert requests, and ring for them unless told otherwise."""
-        drafts = [self.draft(action, number=n, **parameters) for n in range(count)]
+        drafts = [self.draft(action, tenant=tenant, number=n, **parameters) for n in range(count)]
         for start in range(0, count, 1000):
             chunk = drafts[start : start + 1000]
             accepted = requests.insert(self.api, chunk)
@@ -143,12 +155,12 @@ class Tiny:
                 )
         return [draft.correlation_id for draft in drafts]
 
-    def backlog(self, count: int, *, ago: float) -> None:
+    def backlog(self, count: int, *, ago: float, action: str = "noop", **parameters: Any) -> None:
         """So many requests that stand in the list, rung one a millisecond from so long ago on.
 
         They are made without the API's function and its audit, which would take far longer.
         """
-        draft = self.draft()
+        draft = self.draft(action, **parameters)
         with psycopg.connect(self.database.superuser) as conn:
             conn.execute("SET session_replication_role = replica")
             rows = conn.execute(
@@ -156,7 +168,7 @@ class Tiny:
                 INSERT INTO csb_app.csb_requests
                        (correlation_id, tenant_id, cloud_provider, action, payload, digest,
                         requested_by, moved_by, request_id, rung_at, created_at)
-                SELECT gen_random_uuid(), %(tenant)s, 'tiny', 'noop', %(payload)s, %(digest)s,
+                SELECT gen_random_uuid(), %(tenant)s, 'tiny', %(action)s, %(payload)s, %(digest)s,
                        'test', 'test', 'test', at, at
                   FROM generate_series(1, %(count)s) AS n,
                        LATERAL (SELECT now() - make_interval(secs => %(ago)s)
@@ -165,6 +177,7 @@ class Tiny:
                 """,
                 {
                     "tenant": self.tenant,
+                    "action": action,
                     "payload": psycopg.types.json.Json(draft.payload),
                     "digest": draft.digest,
                     "count": count,
@@ -232,6 +245,15 @@ class Tiny:
             " WHERE finished_at IS NULL AND (%s OR correlation_id = ANY (%s))",
             (seconds, not ids, list(ids)),
         )
+
+    def times(self, ids: Sequence[UUID]) -> list[float]:
+        """The seconds from POST to end of these, by the database's clock."""
+        rows = self.superuser.execute(
+            "SELECT extract(epoch FROM finished_at - created_at)::float8"
+            "  FROM csb_app.csb_requests WHERE correlation_id = ANY (%s)",
+            (list(ids),),
+        ).fetchall()
+        return sorted(row[0] for row in rows)
 
     def settings(self, **given: Any) -> WorkerSettings:
         return WorkerSettings(

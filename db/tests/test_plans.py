@@ -23,6 +23,7 @@ from csb_core.db import Connection
 from csb_core.leases import Candidate
 from csb_core.models import Draft, Lease
 from csb_core.requests import Filters
+from csb_core.rescues import Bound
 from csb_core.states import Status
 from csb_core.testing import Database, make_tenant
 
@@ -187,9 +188,11 @@ def test_a_trail_is_read_by_its_request(large: Crowd) -> None:
     assert plans.buffers(plan) < 100
 
 
-def _rescue(oldest: datetime | None) -> Callable[[Connection], object]:
+def _rescue(
+    oldest: datetime | None, bounds: Sequence[Bound] = ()
+) -> Callable[[Connection], object]:
     return lambda conn: rescues.rescue(
-        conn, "aws", worker="w", oldest=oldest, margin=MARGIN, room=500
+        conn, "aws", worker="w", oldest=oldest, bounds=bounds, margin=MARGIN, room=500
     )
 
 
@@ -211,6 +214,28 @@ def test_a_backlog_that_was_rung_costs_the_rescuer_nothing(large: Crowd) -> None
     with acting(large.database, "csb_aws_user") as conn, conn.transaction(force_rollback=True):
         assert _rescue(AGES_AGO)(conn) == []
     assert _plan_of_rescue(large, AGES_AGO)[1] < 50
+
+
+def test_a_backlog_that_was_sorted_costs_the_rescuer_nothing(large: Crowd) -> None:
+    """Nothing is unsorted, so every other tenant is looked at up to now; this one is not."""
+    bounds = [Bound(tenant_id=large.tenant, oldest=AGES_AGO, room=500)]
+    with acting(large.database, "csb_aws_user") as conn:
+        with conn.transaction(force_rollback=True):
+            assert _rescue(None, bounds)(conn) == []
+        [statement] = plans.sent_by(conn, _rescue(None, bounds))
+        _assert_cheap(conn, statement, 60)
+
+
+def test_the_rescuer_steps_from_tenant_to_tenant(large: Crowd) -> None:
+    """Its cost grows with the tenants that have open requests: a few pages each."""
+    crowd = [make_tenant(large.database.admin, account_id=None) for _ in range(200)]
+    bounds = [Bound(tenant_id=tenant, oldest=AGES_AGO, room=500) for tenant in crowd]
+    bounds.append(Bound(tenant_id=large.tenant, oldest=AGES_AGO, room=500))
+    with acting(large.database, "csb_api_user") as conn:
+        requests.insert(conn, [draft(tenant) for tenant in crowd for _ in range(2)])
+    with acting(large.database, "csb_aws_user") as conn:
+        [statement] = plans.sent_by(conn, _rescue(None, bounds))
+        _assert_cheap(conn, statement, 20 * len(bounds))
 
 
 def test_what_is_open_can_be_counted_without_a_look_at_history(large: Crowd) -> None:
@@ -256,14 +281,19 @@ def test_two_hundred_thousand_waiting_requests_are_not_read_by_the_rescuer(clone
             if analysed:
                 with acting(database, "superuser") as conn:
                     conn.execute("ANALYZE csb_app.csb_requests")
-            for oldest, most in ((AGES_AGO, 50), (None, crowd.pages * 2)):
+            sorted_ones = [Bound(tenant_id=crowd.tenant, oldest=AGES_AGO, room=500)]
+            for oldest, bounds, most in (
+                (AGES_AGO, [], 60),
+                (None, sorted_ones, 60),
+                (None, [], crowd.pages * 2),
+            ):
                 with acting(database, "csb_aws_user") as conn:
                     conn.execute("SET statement_timeout = 0")
                     with conn.transaction(force_rollback=True):
-                        found = _rescue(oldest)(conn)
-                    [statement] = plans.sent_by(conn, _rescue(oldest))
+                        found = _rescue(oldest, bounds)(conn)
+                    [statement] = plans.sent_by(conn, _rescue(oldest, bounds))
                     _assert_cheap(conn, statement, most)
-                assert found == [] or oldest is None
+                assert found == [] or (oldest is None and not bounds)
 
 
 def _assert_cheap(conn: Connection, statement: Statement, most: int) -> None:

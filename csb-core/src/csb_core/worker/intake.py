@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: How long it waits for a slot in the process before it waits for messages in Redis: where actions
 #: are quick, slots come back so often that a word to Redis for each would be too much.
-PATIENCE: Final = timedelta(milliseconds=5)
+PATIENCE: Final = timedelta(milliseconds=20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,8 @@ class Intake:
             if self._left and not self.slots.listen(PATIENCE):
                 return []
             first = self.queue.wait(self.block_seconds, nudged=self.worker if self._left else None)
+            if first is None:
+                return []  # and come back with all slots that are free by now
         try:
             dealt = self.queue.deal(slots, share=self.share, held=self._held(), popped=first)
         except QueueUnavailable:

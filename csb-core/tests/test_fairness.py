@@ -1,0 +1,278 @@
+"""What a tenant's neighbours notice of its floods: in one worker process, on real servers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from tiny import PROVIDER, Act, Tiny, done, eventually
+
+from csb_core import keys, rescues
+from csb_core.models import Lease, Outcome
+from csb_core.queue import Queue, decode
+from csb_core.states import Status
+from csb_core.worker.action import Attempt
+from csb_core.worker.rescuer import HIGH_WATER, MARGIN, bounds
+
+#: Of eight slots, what one tenant alone may hold.
+SHARE = 6
+
+
+@dataclass(slots=True)
+class Held:
+    """An action that ends when it is let go: all of them, or one after the other."""
+
+    running: Counter[UUID] = field(default_factory=Counter)
+    most: Counter[UUID] = field(default_factory=Counter)
+    begun: int = 0
+    ends: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, lease: Lease, attempt: Attempt) -> Outcome:
+        with self.lock:
+            self.begun += 1
+            self.running[lease.tenant_id] += 1
+            self.most[lease.tenant_id] = max(
+                self.most[lease.tenant_id], self.running[lease.tenant_id]
+            )
+        assert self.ends.acquire(timeout=30)
+        with self.lock:
+            self.running[lease.tenant_id] -= 1
+        return done(lease, attempt)
+
+    def let_go(self, count: int = 1) -> None:
+        self.ends.release(count)
+
+
+def sleepy(seconds: float) -> Act:
+    def act(lease: Lease, attempt: Attempt) -> Outcome:
+        time.sleep(seconds)
+        return done(lease, attempt)
+
+    return Act(do=act)
+
+
+# -- a flood
+
+
+def test_a_single_request_is_not_held_up_by_twenty_thousand_of_another_tenant(tiny: Tiny) -> None:
+    quiet = tiny.another_tenant()
+    default = {"slots": 96, "block_seconds": 2.0}
+    with tiny.working(**default):
+        idle = []
+        for _ in range(40):
+            ids = tiny.submit(tenant=quiet)
+            tiny.await_ends(ids)
+            idle += ids
+    slowest_idle = tiny.times(idle)[-1]
+
+    tiny.backlog(20_000, ago=600)
+    with tiny.working(**default):
+        eventually(lambda: tiny.depth() < 20_000)
+        alone = []
+        for _ in range(15):
+            ids = tiny.submit(tenant=quiet)
+            tiny.await_ends(ids)
+            alone += ids
+        assert tiny.statuses()["PENDING"] > 1_000, "the flood ended too soon to prove anything"
+        taken = tiny.times(alone)
+        # Batches of the flood are claimed and recorded beside it, by a processor that is busy.
+        assert taken[len(taken) // 2] < max(3 * slowest_idle, 0.3), (idle, taken)
+        assert taken[-1] < 2, taken
+
+
+def test_two_tenants_with_slow_actions_go_on_side_by_side(tiny: Tiny) -> None:
+    late = tiny.another_tenant()
+    flood = tiny.submit(60, "slow")
+    with tiny.working({"slow": sleepy(0.1)}):
+        eventually(lambda: tiny.statuses()["SUCCESS"] > 3)
+        few = tiny.submit(12, "slow", tenant=late)
+        assert tiny.await_ends(few) == {"SUCCESS": 12}
+        assert tiny.statuses()["PENDING"] > 15
+        assert tiny.await_ends(flood) == {"SUCCESS": 60}
+
+
+# -- the share
+
+
+def test_one_tenant_alone_leaves_slots_for_the_next(tiny: Tiny) -> None:
+    held, other = Held(), tiny.another_tenant()
+    flood = tiny.submit(20, "held")
+    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=5.0):
+        eventually(lambda: held.begun == SHARE)
+        time.sleep(0.3)
+        assert held.begun == SHARE
+        for _ in range(3):
+            assert tiny.await_ends(tiny.submit(tenant=other), within=1) == {"SUCCESS": 1}
+        held.let_go(20)
+        assert tiny.await_ends(flood) == {"SUCCESS": 20}
+    assert held.most[tiny.tenant] == SHARE
+
+
+def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
+    """The intake then waits in Redis, where nothing comes: the process nudges itself."""
+    held = Held()
+    flood = tiny.submit(20, "held")
+    with tiny.working({"held": Act(do=held)}, block_seconds=30.0):
+        eventually(lambda: held.begun == SHARE)
+        for begun in range(SHARE + 1, SHARE + 6):
+            time.sleep(0.15)
+            held.let_go()
+            eventually(lambda begun=begun: held.begun == begun, within=2)
+        held.let_go(20)
+        assert tiny.await_ends(flood) == {"SUCCESS": 20}
+
+
+def test_floods_of_two_share_what_there_is_and_leave_a_slot(tiny: Tiny) -> None:
+    held, second, third = Held(), tiny.another_tenant(), tiny.another_tenant()
+    floods = [*tiny.submit(30, "held"), *tiny.submit(30, "held", tenant=second)]
+    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=5.0):
+        eventually(lambda: held.begun >= 6)
+        time.sleep(0.3)
+        assert held.running == {tiny.tenant: 3, second: 3}
+        assert tiny.await_ends(tiny.submit(tenant=third), within=1) == {"SUCCESS": 1}
+        held.let_go(60)
+        assert tiny.await_ends(floods) == {"SUCCESS": 60}
+
+
+def test_a_share_of_one_is_no_bound(tiny: Tiny) -> None:
+    held = Held()
+    flood = tiny.submit(20, "held")
+    with tiny.working({"held": Act(do=held)}, tenant_share=1):
+        eventually(lambda: held.begun == 8)
+        held.let_go(20)
+        assert tiny.await_ends(flood) == {"SUCCESS": 20}
+
+
+def test_messages_in_another_tenants_name_leave_no_slot_counted(tiny: Tiny) -> None:
+    """A forged name decides who waits for whom, and nothing else; in the end all slots are free."""
+    other = tiny.another_tenant()
+    ids = tiny.submit(40, ring=False)
+    tiny.push(
+        *(tiny.message(one).replace(str(tiny.tenant).encode(), str(other).encode()) for one in ids),
+        *(b"garbage %d" % n for n in range(40)),
+        *(tiny.message(one) for one in ids),
+    )
+    with tiny.working() as worker:
+        assert tiny.await_ends(ids) == {"SUCCESS": 40}
+        eventually(lambda: tiny.depth() == 0 and not worker.loop.inbox.qsize())
+        eventually(lambda: not worker.loop.slots.coming() and not worker.loop.hand.by_tenant())
+        assert tiny.await_ends(tiny.submit(30)) == {"SUCCESS": 30}
+
+
+def test_what_five_hundred_tenants_ask_for_is_done(tiny: Tiny) -> None:
+    ids = []
+    for _ in range(500):
+        ids += tiny.submit(2, tenant=tiny.another_tenant())
+    with tiny.working(), tiny.working():
+        assert tiny.await_ends(ids, within=30) == {"SUCCESS": 1000}
+    assert tiny.redis.keys("queue:*") == []
+    assert {tiny.row(one)["attempt"] for one in ids[:20]} == {1}
+
+
+# -- the rescuer beside a flood
+
+
+def _rescue(tiny: Tiny) -> list[rescues.Rescued]:
+    queue = Queue(tiny.redis, PROVIDER)
+    queue.sort()
+    standing = queue.standing()
+    return rescues.rescue(
+        tiny.store,
+        PROVIDER,
+        worker="rescuer",
+        oldest=standing.oldest_unsorted,
+        bounds=bounds(standing),
+        margin=MARGIN,
+        room=2_000,
+    )
+
+
+def test_a_lost_worker_is_missed_although_another_tenants_messages_are_older(tiny: Tiny) -> None:
+    """B's request was rung after A's oldest message that still stands: no reason to wait."""
+    other = tiny.another_tenant()
+    tiny.backlog(20_000, ago=3600)
+    [held] = tiny.submit(tenant=other, ring=False)
+    tiny.claim(held)
+    tiny.expire(held)
+    began = time.monotonic()
+    assert [row.correlation_id for row in _rescue(tiny)] == [held]
+    assert time.monotonic() - began < 2
+    assert tiny.status(held) is Status.PENDING
+
+
+def test_a_lost_message_is_rung_again_although_another_tenant_has_more_than_enough(
+    tiny: Tiny,
+) -> None:
+    other = tiny.another_tenant()
+    tiny.backlog(HIGH_WATER + 5_000, ago=3600)
+    [lost, fresh] = tiny.submit(2, tenant=other, ring=False)
+    tiny.age(60, lost)
+    assert [row.correlation_id for row in _rescue(tiny)] == [lost]
+    assert _rescue(tiny) == []
+    assert tiny.status(fresh) is Status.PENDING
+
+
+def test_what_still_stands_is_not_doubled_whosever_it_is(tiny: Tiny) -> None:
+    other = tiny.another_tenant()
+    tiny.backlog(300, ago=60)
+    theirs = tiny.submit(20, tenant=other)
+    tiny.age(30, *theirs)
+    tiny.redis.delete(keys.queue(PROVIDER))
+    tiny.push(*(tiny.message(one) for one in theirs))
+    # A's are gone, B's stand: only A's are rung.
+    rung = _rescue(tiny)
+    assert {row.tenant_id for row in rung} == {tiny.tenant}
+    assert len(rung) == 300
+
+
+def test_after_a_flush_every_tenant_is_rung_in_turn(tiny: Tiny) -> None:
+    tiny.backlog(5_000, ago=60)
+    few = tiny.submit(3, tenant=tiny.another_tenant(), ring=False)
+    tiny.age(10, *few)
+    tiny.redis.flushall()
+    first = _rescue(tiny)
+    assert len(first) == 2_000
+    assert {row.correlation_id for row in first} >= set(few)
+
+
+def test_a_forgotten_tenant_is_remembered_by_the_rescuer(tiny: Tiny) -> None:
+    """Its list stands, the round does not name it: its rows are rung, and bring it back."""
+    ids = tiny.submit(5)
+    Queue(tiny.redis, PROVIDER).sort()
+    tiny.redis.delete(keys.queue_round(PROVIDER), keys.queue_baton(PROVIDER))
+    tiny.age(60)
+    with tiny.working():
+        assert tiny.await_ends(ids) == {"SUCCESS": 5}
+        eventually(lambda: tiny.depth() == 0)
+
+
+@pytest.mark.parametrize("at", [datetime(9999, 12, 31, tzinfo=UTC), None])
+def test_a_message_of_no_honest_time_holds_up_no_rescue(tiny: Tiny, at: datetime | None) -> None:
+    [held, named] = tiny.submit(2, ring=False)
+    message = tiny.message(named)
+    stamp = decode(message).published_at.isoformat().encode()
+    tiny.push(message.replace(stamp, at.isoformat().encode() if at else b"never"))
+    tiny.claim(held)
+    tiny.expire(held)
+    assert held in [row.correlation_id for row in _rescue(tiny)]
+
+
+def test_depth_and_age_count_every_list(tiny: Tiny) -> None:
+    tiny.backlog(10, ago=100)
+    other = tiny.another_tenant()
+    tiny.push(*(tiny.message(one) for one in tiny.submit(3, tenant=other, ring=False)))
+    worker = tiny.worker()
+    worker.pool.wait()
+    Queue(tiny.redis, PROVIDER).sort()
+    [reading] = worker.read_queues()
+    assert (reading.depth, reading.tenants) == (13, 2)
+    assert (
+        timedelta(seconds=99) < timedelta(seconds=reading.oldest_seconds) < timedelta(seconds=130)
+    )
+    worker.pool.close()
