@@ -8,6 +8,7 @@ A page has the prose; the lines between `<!-- begin X -->` and `<!-- end X -->` 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from csb_core import config, metrics
+from csb_core.lint.rulebook import rulebook
 from csb_core.states import FINAL, MOVES, Status
+from worker_sandbox.settings import JailSettings, SandboxWorkerSettings
 from worker_service_aws.settings import AwsSettings
 
 HERE = Path(__file__).resolve().parent
@@ -70,6 +73,46 @@ def variables(kind: type[BaseSettings]) -> dict[str, FieldInfo]:
         str(_first(info.validation_alias) or f"{prefix}{name}".upper()): info
         for name, info in kind.model_fields.items()
     }
+
+
+def lint_rules() -> str:
+    """The validator's rules, family by family."""
+    book = rulebook()
+    rows = [
+        (f"`{rule.id}`", rule.severity, str(rule.weight), rule.title, _cell(rule.explanation),
+         _cell(rule.remedy))
+        for family in book.families
+        for rule in book.rules.values()
+        if rule.id.rstrip("0123456789") == family
+    ]  # fmt: skip
+    return _table(("Rule", "Severity", "Weight", "What", "Why", "Instead"), rows)
+
+
+def lint_families() -> str:
+    """What the letters of a rule stand for."""
+    book = rulebook()
+    return _table(("Family", "About"), [(f"`{f}`", about) for f, about in book.families.items()])
+
+
+def lint_modules() -> str:
+    """What a util may import from the standard library, and what of it."""
+    lists = rulebook().lists
+    modules, members = lists["modules"], lists["members"]
+    rows = [
+        ("every util", _names(modules["both"])),
+        ("a script besides", _names(modules["script"])),
+        *((f"of `{module}` only", _names(sorted(names))) for module, names in members.items()),
+    ]
+    return _table(("Who", "What"), rows)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _cell(text: str) -> str:
+    """A text that stands in a table as it is."""
+    return re.sub(r"([_*|<>`])", r"\\\1", text.replace("\n", " "))
 
 
 def _first(alias: Any) -> Any:
@@ -134,11 +177,18 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "states.md": {"chart": chart, "states": states},
     "metrics.md": {"metrics": metric_names},
+    "validation.md": {
+        "families": lint_families,
+        "rules": lint_rules,
+        "modules": lint_modules,
+    },
     "configuration.md": {
         "every service": lambda: settings_of(config.Settings),
         "the API": lambda: settings_of(config.ApiSettings, config.Settings),
         "every worker": lambda: settings_of(config.WorkerSettings, config.Settings),
         "the AWS worker": lambda: settings_of(AwsSettings),
+        "the sandbox worker": lambda: settings_of(SandboxWorkerSettings, config.WorkerSettings),
+        "the sandbox": lambda: settings_of(JailSettings),
     },
 }
 

@@ -45,7 +45,10 @@ def _look_at(pattern: str, node: ast.Call, report: Report) -> None:
             warnings.simplefilter("ignore")
             parsed = _parser.parse(pattern)
     except (ValueError, OverflowError, RecursionError, _parser.error) as exc:
-        report.add("CPX007", node.args[0], f"the pattern is none: {str(exc)[:120]}")
+        # Its own words would repeat the pattern.
+        place = getattr(exc, "pos", None)
+        at = "" if place is None else f" at its character {place + 1}"
+        report.add("CPX007", node.args[0], f"the pattern does not compile{at}")
         return
     if _explodes(list(parsed)):
         message = "a repetition inside of a repetition can match the same text in many ways"
