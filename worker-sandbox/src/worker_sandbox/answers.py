@@ -10,7 +10,8 @@ from worker_sandbox.jail import frames
 from worker_sandbox.job import Fault
 
 AnswerReason = Literal["ok", "error", "memory", "output"]
-_REASONS: Final = frozenset({"ok", "error", "memory", "output"})
+#: A tuple, because what is looked for in it may be anything, also what cannot be hashed.
+_REASONS: Final = ("ok", "error", "memory", "output")
 _LONGEST: Final = {"type": 200, "message": 4096, "traceback": 16 << 10}
 
 

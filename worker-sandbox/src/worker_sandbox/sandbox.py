@@ -140,9 +140,11 @@ class Sandbox:
 
 
 def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Plan, ZygoteProcess]:
-    wanted = TIERS if settings.tier == "auto" else (settings.tier,)
+    strong_enough = TIERS[: TIERS.index(settings.floor) + 1]
+    if settings.tier not in ("auto", *strong_enough):
+        raise SandboxUnavailable(f"{settings.tier} is below the floor, {settings.floor}")
     reasons = []
-    for tier in wanted[: TIERS.index(settings.floor) + 1]:
+    for tier in strong_enough if settings.tier == "auto" else (settings.tier,):
         plan = _plan(settings, tier, without)
         try:
             zygote = ZygoteProcess.start(plan, settings.python)
@@ -151,7 +153,7 @@ def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Pla
             reasons.append(str(exc))
         else:
             return plan, zygote
-    raise SandboxUnavailable("; ".join(reasons) or f"the floor is {settings.floor}")
+    raise SandboxUnavailable("; ".join(reasons))
 
 
 def _prove(zygote: ZygoteProcess) -> None:
