@@ -6,10 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCAL := $(BIN)/python -m csb_core.local
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal \
 	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
-	--no-emit-package worker-service-aws
-TYPED := csb-core/src api-service/src worker-service-aws/src db/migrate.py docs/generate.py
+	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
+TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
+	docs/generate.py
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
-TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests
+TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status logs setup test test-slow system-packages check fmt docs docs-fresh \
@@ -45,7 +46,8 @@ setup: ## make .venv from the hashed locks; nothing to do while they are the sam
 		echo 'setup: installing into .venv what requirements-dev.txt locks'; \
 		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
 		$(PIP) --require-hashes -r requirements-dev.txt; \
-		$(PIP) --no-deps --no-build-isolation -e csb-core -e api-service -e worker-service-aws; \
+		$(PIP) --no-deps --no-build-isolation -e csb-core -e api-service -e worker-service-aws \
+			-e worker-sandbox; \
 		printf '%s\n' "$$locks" > .venv/locks; \
 	fi
 
@@ -91,6 +93,7 @@ lock: setup ## compile the hashed locks anew
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) api-service/pyproject.toml -o api-service/requirements.txt
 	$(COMPILE) worker-service-aws/pyproject.toml -o worker-service-aws/requirements.txt
+	$(COMPILE) worker-sandbox/pyproject.toml -o worker-sandbox/requirements.txt
 	$(COMPILE) -c requirements-dev.txt bench/requirements.in -o bench/requirements.txt
 
 bench: setup ## measure us beside yardsticks on this machine

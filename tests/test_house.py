@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -16,7 +18,7 @@ LONGEST_FUNCTION = 60
 
 #: Functions that may be longer, with the reason.
 LONG_FUNCTIONS = {"create": "wires a process: a list of constructions, one argument a line"}
-PACKAGES = ("api-service", "csb-core", "worker-service-aws")
+PACKAGES = ("api-service", "csb-core", "worker-sandbox", "worker-service-aws")
 
 
 def test_no_module_is_too_long() -> None:
@@ -146,3 +148,25 @@ def test_every_log_line_is_an_event() -> None:
                 if not (constant or named_elsewhere):
                     wrong.append(f"{named(path)}:{node.lineno}")
     assert not wrong, f"say noun.verb_past, and the rest in extra={{}}: {wrong}"
+
+
+def test_the_program_in_the_jail_knows_only_itself_and_the_standard_library() -> None:
+    """What it imports stands in the memory from which every jail is forked."""
+    folder = ROOT / "worker-sandbox/src/worker_sandbox/jail"
+    allowed = {*sys.stdlib_module_names}
+    wrong = [
+        f"{named(path)}: {name}"
+        for path in sorted(folder.glob("*.py"))
+        for name in _imported(ast.parse(text(path)))
+        if name.split(".")[0] not in allowed and not name.startswith("worker_sandbox.jail")
+    ]
+    assert folder.is_dir()
+    assert not wrong
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield f"{'.' * node.level}{node.module or ''}"

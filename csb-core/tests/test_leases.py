@@ -263,6 +263,18 @@ def test_a_retry_waits_for_its_time_and_counts_only_when_it_says_so(tiny: Tiny) 
         assert tiny.claim(request) == []
 
 
+def test_a_request_that_waits_for_its_time_can_be_read(tiny: Tiny) -> None:
+    [request] = tiny.submit()
+    [lease] = tiny.claim(request)
+    end = make_end(
+        lease, status=Status.PENDING, wait=timedelta(seconds=30), result=None, changed=None
+    )
+    leases.record(tiny.store, [end], worker="w1")
+    found = requests.get(tiny.api, tiny.tenant, request)
+    assert found is not None
+    assert found.status is Status.PENDING
+
+
 def test_an_end_replaces_the_error_of_earlier_attempts(tiny: Tiny) -> None:
     [request] = tiny.submit()
     [lease] = tiny.claim(request)

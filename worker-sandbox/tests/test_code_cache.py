@@ -46,7 +46,7 @@ def make(tenant: Any, redis: Redis) -> Callable[..., CodeCache]:
 
 
 def count(level: str, result: str) -> float:
-    return metrics.UTIL_CACHE.labels(level, result)._value.get()
+    return float(metrics.UTIL_CACHE.labels(level, result)._value.get())
 
 
 def looked(cache: CodeCache, lease: Lease) -> tuple[Prepared, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What a provider tells operators about a target account: how to open it, and whether it is open.
+"""What a provider tells operators: how a target account is opened, and whether things are well.
 
 A provider's package offers a module with the functions of `Doctor` under the entry-point group
 `csb.doctors`, named as the provider; so the core need not know any provider.
@@ -46,6 +46,9 @@ class Doctor(Protocol):
 
     def examine(self, target: Target) -> Sequence[Finding]:
         """Try the way in, and say what may be done there; never changes anything."""
+
+    def examine_here(self) -> Sequence[Finding]:
+        """Look at what the provider's workers need on this machine, whatever the account."""
 
 
 def doctor_for(provider: str) -> Doctor:

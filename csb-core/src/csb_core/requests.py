@@ -110,7 +110,17 @@ def _item(draft: Draft) -> Json:
 def get(conn: Connection, tenant_id: UUID, correlation_id: UUID) -> Request | None:
     """One request of this tenant, or None; one round trip on an autocommit connection."""
     with conn.cursor(row_factory=dict_row) as cur:
-        cur.execute("SELECT * FROM csb_app.get_request(%s, %s)", (tenant_id, correlation_id))
+        # Not every column: rung_at may be -infinity, which is no datetime.
+        cur.execute(
+            """
+            SELECT correlation_id, tenant_id, status, version, cloud_provider, action, account_id,
+                   payload, client_request_id, attempt, max_attempts, result, changed, error,
+                   requested_by, replay_of, available_at, created_at, updated_at, started_at,
+                   finished_at, util_id, util_version, util_digest, util_limits
+              FROM csb_app.get_request(%s, %s)
+            """,
+            (tenant_id, correlation_id),
+        )
         row = cur.fetchone()
     return request_of(row) if row else None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
+from csb_core import metrics
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jails import Jail
 from worker_sandbox.zygotes import ZygoteProcess
@@ -172,7 +173,7 @@ class Pool:
         return self._house
 
     def _confirm(self, poll: select.poll, descriptor: int) -> None:
-        held, _ = self._preparing.pop(descriptor)
+        held, since = self._preparing.pop(descriptor)
         poll.unregister(descriptor)
         try:
             held.jail.confirm()
@@ -182,6 +183,7 @@ class Pool:
                 self._drop(held)
             self._pause()
             return
+        metrics.SANDBOX_PREPARE_SECONDS.observe(monotonic() - since)
         with self._changed:
             self._ready.append(held)
             self._changed.notify()

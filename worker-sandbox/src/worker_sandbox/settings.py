@@ -31,35 +31,51 @@ class JailSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CSB_SANDBOX_", frozen=True, extra="ignore")
 
     tier: Literal["auto", "namespaces", "landlock"] = Field(
-        "auto", description="how jails are built; auto takes the strongest tier that works here"
+        default="auto",
+        description="how jails are built; auto takes the strongest tier that works here",
     )
-    floor: TierName = Field("landlock", description="the weakest tier with which work is taken")
+    floor: TierName = Field(
+        default="landlock", description="the weakest tier with which work is taken"
+    )
     pool: int = Field(
-        6, ge=1, le=256, description="jails of a process that stand ready before they are needed"
+        default=6,
+        ge=1,
+        le=256,
+        description="jails of a process that stand ready before they are needed",
     )
     packages: Path | None = Field(
-        None, description="a directory of packages that utils may declare; read-only in every jail"
+        default=None,
+        description="a directory of packages that utils may declare; read-only in every jail",
     )
     python: Path | None = Field(
-        None, description="the interpreter of the jails, if not the worker's own"
+        default=None, description="the interpreter of the jails, if not the worker's own"
     )
     uid: int = Field(
-        64_200, ge=1, le=2**31, description="whom jails run as when the worker itself is root"
+        default=64_200,
+        ge=1,
+        le=2**31,
+        description="whom jails run as when the worker itself is root",
     )
     max_timeout_seconds: float = Field(
-        300, gt=0, le=3600, description="no util runs longer, whatever its tenant's ceiling says"
+        default=300,
+        gt=0,
+        le=3600,
+        description="no util runs longer, whatever its tenant's ceiling says",
     )
     test_seconds: float = Field(
-        600, gt=0, le=3600, description="all test cases of a util together take no longer"
+        default=600, gt=0, le=3600, description="all test cases of a util together take no longer"
     )
     cache_bytes: int = Field(
-        67_108_864, ge=0, description="how much of utils' code a process keeps"
+        default=67_108_864, ge=0, description="how much of utils' code a process keeps"
     )
     cache_seconds: float = Field(
-        300, gt=0, le=86_400, description="how long a process keeps a util's code"
+        default=300, gt=0, le=86_400, description="how long a process keeps a util's code"
     )
     metric_series: int = Field(
-        1000, ge=0, le=100_000, description="utils that metrics name; others are counted together"
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="utils that metrics name; others are counted together",
     )
 
     def sandbox(self) -> SandboxSettings:

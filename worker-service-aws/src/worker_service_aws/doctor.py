@@ -89,6 +89,11 @@ def examine(target: Target) -> Sequence[Finding]:
     return [identity, entry, _stranger(aws, target), *_powers(aws, target)]
 
 
+def examine_here() -> Sequence[Finding]:
+    """Say as whom AWS knows us."""
+    return [_identity()]
+
+
 def _trust(target: Target, principal: str) -> Json:
     assumed = _SESSION_ARN.fullmatch(principal)
     if assumed:  # a session ends, its role stays

@@ -1,9 +1,10 @@
-"""csbctl doctor: whether we can enter an account, and what we may do there."""
+"""csbctl doctor: whether we can enter an account, or else whether a provider can work here."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -12,24 +13,43 @@ from csb_core import control_audit
 from csb_core.ctl import account
 from csb_core.ctl.console import Command, Console, pass_console
 from csb_core.ctl.surroundings import database
-from csb_core.examination import doctor_for
+from csb_core.examination import Finding, doctor_for
 
 COLUMNS = ("verdict", "check", "detail", "remedy")
 
 
 @click.command(cls=Command)
-@account.in_tenant
-@account.with_account
+@click.argument("tenant_code", metavar="[TENANT", required=False)
+@click.argument("account_id", metavar="ACCOUNT_ID]", required=False)
 @account.of_provider
 @click.pass_context
 @pass_console
 def doctor(
-    console: Console, ctx: click.Context, tenant_code: str, account_id: str, provider: str
+    console: Console,
+    ctx: click.Context,
+    tenant_code: str | None,
+    account_id: str | None,
+    provider: str,
 ) -> None:
     """Examine ACCOUNT_ID of TENANT as the workers would enter it; changes nothing there.
 
-    The status is 1 when something must be mended before requests can work.
+    Without them it looks at what the provider's workers need on this machine. The status is 1 when
+    something must be mended before requests can work.
     """
+    if tenant_code is None:
+        findings = doctor_for(provider).examine_here()
+    elif account_id is None:
+        raise click.UsageError("give TENANT and ACCOUNT_ID, or neither")
+    else:
+        findings = _account(console, tenant_code, account_id, provider)
+    console.table(map(asdict, findings), COLUMNS)
+    if any(finding.verdict == "failed" for finding in findings):
+        ctx.exit(1)
+
+
+def _account(
+    console: Console, tenant_code: str, account_id: str, provider: str
+) -> Sequence[Finding]:
     with database(os.environ, console.actor) as conn:
         found = account.find(conn, tenant_code, account_id, provider)
 
@@ -44,6 +64,4 @@ def doctor(
             tenant_id=found.tenant_id,
             detail={"provider": provider, "verdicts": dict(verdicts)},
         )
-    console.table(map(asdict, findings), COLUMNS)
-    if verdicts["failed"]:
-        ctx.exit(1)
+    return findings

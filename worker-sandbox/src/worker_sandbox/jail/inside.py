@@ -133,7 +133,7 @@ def _call(kind: str, code: str, given: Any) -> Any:
     name = ENTRY_POINTS[kind]
     entry = module.__dict__.get(name)
     if not callable(entry):
-        raise NotImplementedError(f"a {kind} defines {name}(...)")
+        raise NameError(f"a {kind} defines {name}(...)")
     return entry(given)
 
 

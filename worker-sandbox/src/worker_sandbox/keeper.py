@@ -1,0 +1,184 @@
+"""Keeps the sandbox of a worker process: opens it, examines it, lends it, and tells of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib.metadata import Distribution, distributions
+from typing import Final
+
+import orjson
+import redis
+
+from csb_core import keys, metrics
+from csb_core.errors import ConfigurationError
+from csb_core.models import Json
+from csb_core.queue import Redis
+from worker_sandbox.errors import SandboxUnavailable
+from worker_sandbox.job import Job, Limits, Run
+from worker_sandbox.meter import Meter
+from worker_sandbox.run_util import Leaving
+from worker_sandbox.sandbox import TIERS, Sandbox
+from worker_sandbox.settings import JailSettings
+
+logger = logging.getLogger(__name__)
+
+#: How often the number of ready jails is read, and how often Redis is told what there is.
+LOOK: Final = timedelta(seconds=1)
+TELL: Final = timedelta(seconds=15)
+#: Longer than it takes to tell again, even after an outage.
+TOLD_FOR: Final = timedelta(seconds=60)
+
+UNEXAMINED: Final = "the sandbox has not been examined yet"
+
+VERSION_OF: Final = Job(
+    kind="transformer",
+    code="import platform\n\ndef transform(data):\n    return platform.python_version()\n",
+    input=None,
+    limits=Limits(timeout_seconds=10, memory_limit_mb=64),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeper:
+    """One per process. It is its own companion: `run` is a thread of the worker."""
+
+    settings: JailSettings
+    meter: Meter
+    _redis: Redis | None = None
+    _sandbox: Sandbox | None = None
+    _unopened: str = UNEXAMINED
+    _standing: Json | None = None
+    _leaving: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def open(self) -> None:
+        """Start the sandbox; why that was impossible is what `probe` raises."""
+        try:
+            self._sandbox = Sandbox.open(self.settings.sandbox())
+        except SandboxUnavailable as exc:
+            self._sandbox, self._unopened = None, str(exc)
+
+    def tell(self, client: Redis) -> None:
+        """Tell this Redis what there is, from now on."""
+        self._redis = client
+
+    def probe(self) -> None:
+        """Examine the sandbox; raises ConfigurationError while no code may be given to it.
+
+        Nothing is taken from settings or the kernel's version: it attacks itself, in a jail.
+        """
+        if self._sandbox is None:
+            self.open()
+        sandbox = self._sandbox
+        if sandbox is None:
+            raise ConfigurationError(f"the sandbox cannot be opened: {self._unopened}")
+        try:
+            self._standing = self._examined(sandbox)
+        except ConfigurationError:
+            self._close()
+            raise
+        metrics.SANDBOX_FIT.labels(sandbox.tier.name).set(1)
+        self._publish()
+
+    def _examined(self, sandbox: Sandbox) -> Json:
+        """Return what there is to tell; raises ConfigurationError."""
+        tier, floor = sandbox.tier.name, self.settings.floor
+        if TIERS.index(tier) > TIERS.index(floor):
+            raise ConfigurationError(f"the sandbox's tier is {tier}, which is below {floor}")
+        report = sandbox.self_test()
+        if not report.held:
+            why = ", ".join(report.breaches) or "too few attacks could be tried at all"
+            raise ConfigurationError(f"the sandbox failed its self-test: {why}")
+        version = sandbox.run(VERSION_OF)
+        if version.exit_reason != "ok":
+            raise ConfigurationError(f"the sandbox cannot run code: {version.error}")
+        return {
+            "python": str(version.value),
+            "packages": self.packages(),
+            "tier": tier,
+            "layers": list(sandbox.tier.layers),
+            "self_test": report.document(),
+            "limits": {
+                "max_timeout_seconds": self.settings.max_timeout_seconds,
+                "scratch_mb": sandbox.settings.scratch_mb,
+                "scratch_files": sandbox.settings.scratch_files,
+                "open_files": sandbox.settings.open_files,
+                "threads": sandbox.settings.threads,
+            },
+        }
+
+    def execute(self, work: Job) -> Run:
+        """Have it run in a jail of its own.
+
+        Raises Leaving when the worker ends first, ConfigurationError when there are no jails.
+        """
+        sandbox = self._sandbox
+        if sandbox is None:
+            raise ConfigurationError("the sandbox is closed")
+        if not sandbox.ready:
+            metrics.SANDBOX_EMPTY.inc()
+        with self.meter.running():
+            run = sandbox.run(work)
+        if run.exit_reason == "internal":
+            if self._leaving.is_set():
+                raise Leaving
+            if not sandbox.ready:
+                # Nobody's code is to blame: close until it works again, and burn no attempts.
+                raise ConfigurationError(f"the sandbox has no jails: {run.error}")
+        return run
+
+    def run(self) -> None:
+        """See `csb_core.worker.companion.Companion`."""
+        told = time.monotonic()
+        while not self._stopped.wait(LOOK.total_seconds()):
+            sandbox = self._sandbox
+            metrics.SANDBOX_READY.set(sandbox.ready if sandbox else 0)
+            if time.monotonic() - told > TELL.total_seconds():
+                told = time.monotonic()
+                self._publish()
+
+    def interrupt(self) -> None:
+        """End every run: what they belong to is given back, and runs elsewhere."""
+        self._leaving.set()
+        self._close()
+
+    def stop(self) -> None:
+        """End the sandbox; its processes go with it."""
+        self._stopped.set()
+        self._leaving.set()
+        self._close()
+
+    def _close(self) -> None:
+        sandbox, self._sandbox, self._standing = self._sandbox, None, None
+        if sandbox is not None:
+            metrics.SANDBOX_FIT.labels(sandbox.tier.name).set(0)
+            sandbox.close()
+
+    def _publish(self) -> None:
+        """Tell Redis; when it is away, or we are unfit, what was told before expires."""
+        standing = self._standing
+        if standing is None or self._redis is None:
+            return
+        try:
+            self._redis.set(keys.sandbox_runtime(), orjson.dumps(standing), ex=TOLD_FOR)
+        except (redis.RedisError, OSError) as exc:
+            logger.warning("sandbox.untold", extra={"reason": type(exc).__name__})
+
+    def packages(self) -> Json:
+        """The packages that utils may declare: version and modules of each, by its name."""
+        place = self.settings.packages
+        found = distributions(path=[str(place)]) if place else ()
+        return {
+            one.metadata["Name"]: {"version": one.version, "modules": sorted(_modules(one))}
+            for one in found
+        }
+
+
+def _modules(package: Distribution) -> set[str]:
+    """The names by which a package is imported."""
+    tops = {file.parts[0] for file in package.files or () if file.suffix in {".py", ".so"}}
+    return {top.split(".")[0] for top in tops}
