@@ -52,7 +52,7 @@ def _run(command: str, layout: Layout) -> int:
             return 0
         case _:
             print("bringing the platform up ...", flush=True)
-            return demo.run(platform.up(layout, os.environ))
+            return demo.run(platform.up(layout, os.environ), layout.root)
 
 
 if __name__ == "__main__":

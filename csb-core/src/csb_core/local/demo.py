@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from csb_core.errors import ConfigurationError
+from csb_core.local import util_demo
 from csb_core.local.client import Client, Unanswered
 from csb_core.local.scenes import Scene, scenes, undoing
 from csb_core.local.screen import Screen
@@ -17,8 +19,11 @@ PATIENCE: Final = timedelta(seconds=60)
 REQUESTS: Final = "/api/v1/requests"
 
 
-def run(values: Mapping[str, str]) -> int:
-    """Show every scene; 0 when each ended as it must, 1 when one did not."""
+def run(values: Mapping[str, str], root: Path) -> int:
+    """Show every scene; 0 when each ended as it must, 1 when one did not.
+
+    `root` is the clone: its example utils are loaded on the way.
+    """
     if "CSB_DEMO_ACCOUNT" not in values or "AWS_ENDPOINT_URL" not in values:
         raise ConfigurationError("the demonstration acts in the local AWS only: unset CSB_AWS")
     screen = Screen.of_terminal()
@@ -31,7 +36,10 @@ def run(values: Mapping[str, str]) -> int:
         _play(screen, api, control, scene, number)
         for number, scene in enumerate(scenes(account, user), start=1)
     ]
+    utils = util_demo.prepare(screen, api, root)
+    played += util_demo.play(screen, api, utils, number=len(played) + 1)
     _tell_how_to_go_on(screen, values)
+    util_demo.how_to_go_on(screen, values, utils)
 
     if all(played):
         screen.line(f"all {len(played)} requests ended as they should")

@@ -25,6 +25,7 @@ ENDINGS: Final[Mapping[str, Ending]] = {
     "local-aws": Ending(seconds=5),
     "api": Ending(seconds=45),
     "worker-aws": Ending(seconds=100),
+    "worker-sandbox": Ending(seconds=100),
 }
 
 #: The ports of a platform: name -> the variable that sets it.
@@ -36,6 +37,8 @@ PORTS: Final[Mapping[str, str]] = {
     "api-metrics": "CSB_METRICS_PORT",
     "worker-aws": "CSB_WORKER_AWS_PORT",
     "worker-aws-metrics": "CSB_WORKER_AWS_METRICS_PORT",
+    "worker-sandbox": "CSB_WORKER_SANDBOX_PORT",
+    "worker-sandbox-metrics": "CSB_WORKER_SANDBOX_METRICS_PORT",
     "supervisor": "CSB_SUPERVISOR_PORT",
 }
 
@@ -113,6 +116,17 @@ class Fleet:
             port=bind,
             ready="/ready",
             env={**service, **identity},
+        )
+
+    def worker_sandbox(self, database_url: str, redis_url: str) -> Program:
+        """The sandbox worker under gunicorn; of secrets it gets the two URLs and nothing else."""
+        bind, metrics = self.ports["worker-sandbox"], self.ports["worker-sandbox-metrics"]
+        return Program(
+            name="worker-sandbox",
+            argv=_gunicorn("worker_sandbox.gunicorn_conf", "worker_sandbox.main:app"),
+            port=bind,
+            ready="/ready",
+            env=self._service("worker-sandbox", bind, metrics, database_url, redis_url),
         )
 
     def aws_endpoint(self) -> str | None:

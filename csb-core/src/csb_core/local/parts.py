@@ -2,7 +2,8 @@
 
     CSB_DATABASE_URL    a PostgreSQL of yours. A user that may create roles sets up all of them; any
                         other is the API's own, and then CSB_ADMIN_DATABASE_URL,
-                        CSB_AWS_DATABASE_URL and CSB_MIGRATOR_DATABASE_URL name the other roles
+                        CSB_AWS_DATABASE_URL, CSB_SANDBOX_DATABASE_URL and CSB_MIGRATOR_DATABASE_URL
+                        name the other roles
     CSB_REDIS_URL       a Redis or Valkey of yours
     AWS_ENDPOINT_URL    something that speaks AWS, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     CSB_AWS=real        AWS itself, with whatever identity boto3 finds in the environment
@@ -26,6 +27,7 @@ ROLES: Final[Mapping[str, str]] = {
     "csb_api_user": "CSB_DATABASE_URL",
     "csb_admin_user": "CSB_ADMIN_DATABASE_URL",
     "csb_aws_user": "CSB_AWS_DATABASE_URL",
+    "csb_sandbox_user": "CSB_SANDBOX_DATABASE_URL",
     "csb_migrator": "CSB_MIGRATOR_DATABASE_URL",
 }
 

@@ -48,6 +48,7 @@ def up(layout: Layout, environ: Mapping[str, str]) -> dict[str, str]:
             *([fleet.local_aws(local)] if local else []),
             fleet.api(urls["CSB_DATABASE_URL"], redis_url),
             fleet.worker_aws(urls["CSB_AWS_DATABASE_URL"], redis_url, local),
+            fleet.worker_sandbox(urls["CSB_SANDBOX_DATABASE_URL"], redis_url),
         ]
         _run(layout, supervisor, services)
         _only(layout, supervisor, [*stores, *services])
