@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from csb_core.states import Status
@@ -59,6 +62,46 @@ def test_failed_request_is_replayed_as_a_new_one(client: FlaskClient, work: Work
     for name in ("action", "account_id", "principal", "parameters", "dry_run"):
         assert new[name] == payload[name]
     assert client.get(url).get_json()["status"] == "FAILED"
+
+
+def test_second_replay_is_refused_and_told_of_the_first(client: FlaskClient, work: Work) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    work(url.rpartition("/")[2], Status.FAILED)
+    first = client.post(f"{url}/replay").get_json()["correlation_id"]
+
+    refused = client.post(f"{url}/replay", headers={"Idempotency-Key": "another"})
+    assert refused.status_code == 409
+    assert refused.get_json()["code"] == "already_replayed"
+    assert refused.get_json()["correlation_id"] == first
+    assert "PENDING" in refused.get_json()["detail"]
+
+    work(first, Status.FAILED)
+    refused = client.post(f"{url}/replay")
+    assert (refused.status_code, refused.get_json()["correlation_id"]) == (409, first)
+    assert "replay that one" in refused.get_json()["detail"]
+    second = client.post(f"{URL}/{first}/replay")
+    assert second.status_code == 202
+
+    client.post(f"{second.headers['Location']}/cancel")
+    assert client.post(f"{URL}/{first}/replay").status_code == 202
+
+
+def test_concurrent_replays_make_one(client: FlaskClient, app: Flask, work: Work) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    work(url.rpartition("/")[2], Status.FAILED)
+    token = client.environ_base["HTTP_X_AUTH_TOKEN"]
+    together = threading.Barrier(6)
+
+    def ask(_: int) -> tuple[int, str]:
+        together.wait()
+        answered = app.test_client().post(f"{url}/replay", headers={"X-Auth-Token": token})
+        return answered.status_code, answered.get_json()["correlation_id"]
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+
+    assert sorted(status for status, _ in answers) == [202] + [409] * 5
+    assert len({correlation_id for _, correlation_id in answers}) == 1
 
 
 @pytest.mark.parametrize("status", [None, Status.IN_PROGRESS, Status.SUCCESS])

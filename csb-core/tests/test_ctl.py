@@ -23,7 +23,7 @@ from csb_core.examination import Finding
 from csb_core.leases import Candidate, End
 from csb_core.models import Json, Target
 from csb_core.states import Status
-from csb_core.testing import Database, make_draft, make_tenant
+from csb_core.testing import Database, as_tenant, make_draft, make_tenant
 
 ACCOUNT = "111122223333"
 
@@ -231,6 +231,12 @@ def test_a_failed_request_is_replayed_once_by_its_id(
     again = csbctl.run("request", "replay", str(failed))
     assert again.exit_code == 1
     assert "replayed" in again.stderr
+
+    with as_tenant(database.api, tenant_id) as conn:
+        assert requests.cancel(conn, UUID(answer["correlation_id"]), actor="k")
+    [another] = csbctl.json("request", "replay", str(failed))
+    assert another["outcome"] == "created"
+    assert another["correlation_id"] != answer["correlation_id"]
 
 
 def test_a_replay_can_be_claimed_by_its_message(

@@ -149,7 +149,7 @@ def test_the_api_inserts_for_the_tenant_of_its_transaction_only(world: World, se
 
 
 def test_an_operator_inserts_replays_only(world: World) -> None:
-    failed = world.of("aws", Status.FAILED)
+    failed = world.of("sandbox", Status.FAILED)
     with acting(world.database, "csb_admin_user", autocommit=False) as conn:
         assert outcome(conn, INSERT, new_id(), world.ours, None) == "hidden"
         assert outcome(conn, INSERT, new_id(), world.ours, failed) == "1 rows"

@@ -19,7 +19,9 @@ NO_MOVE: Final = "csb_move_is_allowed"
 def _move(role: str, target: Status, version: str = "version + 1") -> str:
     """An UPDATE that makes this move and breaks no other rule; only the move is in question."""
     ends = "now()" if target in FINAL else "NULL"
-    lease = ", lease_expires_at = " + ("now()" if target is Status.IN_PROGRESS else "NULL")
+    lease = ", changed = NULL, lease_expires_at = " + (
+        "now()" if target is Status.IN_PROGRESS else "NULL"
+    )
     return f"""
         UPDATE csb_app.csb_requests
            SET status = '{target}', version = {version}, moved_by = 'walker', finished_at = {ends}

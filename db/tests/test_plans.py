@@ -22,15 +22,26 @@ from csb_core import leases, oversight, requests, rescues
 from csb_core.db import Connection
 from csb_core.leases import Candidate
 from csb_core.models import Draft, Lease
+from csb_core.oversight import Narrowing
 from csb_core.requests import Filters
 from csb_core.rescues import Bound
-from csb_core.states import Status
+from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_tenant
 
 KEY: Final = "csb_requests_pkey"
 OPEN: Final = "csb_requests_open"
+TABLE: Final = "csb_app.csb_requests"
 AGES_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
 MARGIN: Final = timedelta(seconds=5)
+
+
+#: What is rare in a long history, and how such a row comes about.
+RARE: Final[Mapping[Status, str]] = {
+    Status.PENDING: "status = 'PENDING'",
+    Status.IN_PROGRESS: "status = 'IN_PROGRESS', lease_expires_at = now() + interval '1 hour'",
+    Status.FAILED: "status = 'FAILED', finished_at = now(), changed = true, error = '{}'",
+    Status.CANCELLED: "status = 'CANCELLED', finished_at = now()",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +50,16 @@ class Crowd:
 
     database: Database
     tenant: UUID
+    quiet: UUID  # another tenant: a long history, and three requests in each other status
     waiting: Sequence[Draft]
     held: Sequence[Lease]
+
+    @property
+    def is_analysed(self) -> bool:
+        """Whether the planner has statistics of the table."""
+        with acting(self.database, "superuser") as conn:
+            known = conn.execute("SELECT FROM pg_statistic WHERE starelid = %s::regclass", (TABLE,))
+            return bool(known.fetchall())
 
     @property
     def pages(self) -> int:
@@ -51,27 +70,36 @@ class Crowd:
 
 
 def _fill(database: Database, *, rows: int, ended: int) -> Crowd:
-    tenant = make_tenant(database.admin)
+    tenant, quiet = make_tenant(database.admin), make_tenant(database.admin)
     drafts = [draft(tenant) for _ in range(rows)]
+    rare = [draft(quiet, "sandbox") for _ in range(3 * len(RARE))]
+    past = [draft(quiet, "sandbox") for _ in range(ended // 8)]
     with acting(database, "superuser") as conn:
         conn.execute("ALTER TABLE csb_app.csb_requests SET (autovacuum_enabled = off)")
     with acting(database, "csb_api_user") as conn:
         for begin in range(0, rows, 5_000):
             requests.insert(conn, drafts[begin : begin + 5_000])
+        requests.insert(conn, rare + past)  # what is rare is oldest: a search meets it last
     with acting(database, "superuser", autocommit=False) as conn:
         conn.execute("SET LOCAL session_replication_role = replica")  # history, without its trail
         conn.execute(
             """
-            UPDATE csb_app.csb_requests SET status = 'SUCCESS', version = 3, finished_at = now()
+            UPDATE csb_app.csb_requests
+               SET status = 'SUCCESS', version = 3, finished_at = now(), changed = true
              WHERE correlation_id = ANY (%s)
             """,
-            ([one.correlation_id for one in drafts[:ended]],),
+            ([one.correlation_id for one in drafts[:ended] + past],),
         )
+        for number, changes in enumerate(RARE.values()):
+            conn.execute(
+                f"UPDATE csb_app.csb_requests SET {changes} WHERE correlation_id = ANY (%s)",
+                ([one.correlation_id for one in rare[number :: len(RARE)]],),
+            )
         conn.commit()
     free = drafts[ended:]
     with acting(database, "csb_aws_user") as conn:
         held = leases.claim(conn, _candidates(free[-40:]), worker="w", ttl=TTL)
-    return Crowd(database=database, tenant=tenant, waiting=free[:-40], held=held)
+    return Crowd(database=database, tenant=tenant, quiet=quiet, waiting=free[:-40], held=held)
 
 
 def _candidates(drafts: Sequence[Draft]) -> list[Candidate]:
@@ -177,6 +205,36 @@ def test_a_page_of_a_list_costs_a_page(large: Crowd, before: int | None) -> None
     assert plans.buffers(plan) < 200
 
 
+@pytest.mark.parametrize("status", RARE)
+def test_a_search_by_a_rare_status_reads_no_history(large: Crowd, status: Status) -> None:
+    """But for open ones in a table without statistics: there each tenant is thought to be small."""
+    with acting(large.database, "csb_api_user") as conn, conn.transaction():
+        set_tenant(conn, large.quiet)
+        filters = Filters(status=status)
+        found = requests.search(conn, filters, before=None, limit=50)
+        assert [one.status for one in found] == [status] * 3
+        assert len(requests.search(conn, Filters(status=Status.SUCCESS), before=None, limit=9)) == 9
+        for before in (None, found[1].correlation_id):
+            [statement] = plans.sent_by(
+                conn,
+                lambda conn, edge=before: requests.search(conn, filters, before=edge, limit=50),
+            )
+            plan = plans.plan_of(conn, statement, analyse=True)
+            assert plan["Actual Rows"] == (3 if before is None else 1)
+            assert plans.buffers(plan) < 150 or (status not in FINAL and not large.is_analysed)
+
+
+def test_what_failed_is_found_without_a_look_at_history(large: Crowd) -> None:
+    with acting(large.database, "csb_admin_user") as conn:
+        narrowing = Narrowing(tenant_id=large.quiet)
+        [statement] = plans.sent_by(
+            conn, lambda conn: oversight.find_failures(conn, narrowing, limit=100)
+        )
+        plan = plans.plan_of(conn, statement, analyse=True)
+    assert plan["Actual Rows"] == 3
+    assert plans.buffers(plan) < 150
+
+
 def test_a_trail_is_read_by_its_request(large: Crowd) -> None:
     with acting(large.database, "csb_api_user") as conn, conn.transaction():
         set_tenant(conn, large.tenant)
@@ -246,6 +304,27 @@ def test_what_is_open_can_be_counted_without_a_look_at_history(large: Crowd) -> 
     assert found - {"Bitmap Heap Scan"} == {OPEN}
 
 
+#: What a claim or a heartbeat writes.
+CLAIMED: Final = {
+    "status", "version", "attempt", "alone", "lease_token", "lease_owner", "lease_expires_at",
+    "moved_by", "updated_at", "started_at",
+}  # fmt: skip
+
+
+def test_a_claim_is_a_hot_update(large: Crowd) -> None:
+    """One row of each page is claimed, so that each finds room beside it."""
+    query = """
+        SELECT pg_stat_get_xact_tuples_updated(t.oid), pg_stat_get_xact_tuples_hot_updated(t.oid)
+          FROM (SELECT to_regclass('csb_app.csb_requests')) t (oid)
+    """
+    with acting(large.database, "csb_aws_user", autocommit=False) as conn:
+        taken = leases.claim(conn, _candidates(large.waiting[::97]), worker="w", ttl=TTL)
+        [(updated, hot)] = conn.execute(query).fetchall()
+        conn.rollback()
+    assert updated == len(taken) == len(large.waiting[::97]) > 90
+    assert hot > updated * 0.9
+
+
 def test_claiming_and_extending_leave_every_index_alone(large: Crowd) -> None:
     """A HOT update writes no index: the reason why no index names the status or the lease."""
     query = """
@@ -261,9 +340,8 @@ def test_claiming_and_extending_leave_every_index_alone(large: Crowd) -> None:
     """
     with acting(large.database, "csb_aws_user", autocommit=False) as conn:
         indexed = {row[0] for row in conn.execute(columns)}
-        assert indexed.isdisjoint(
-            {"status", "version", "lease_expires_at", "lease_token", "attempt", "updated_at"}
-        )
+        assert indexed.isdisjoint(CLAIMED)
+        assert {"error", "changed", "finished_at"} <= indexed  # so their predicates are seen, too
         # A row that was just claimed has room beside it, and its rung_at does not change again.
         held = [(lease.correlation_id, lease.token) for lease in large.held]
         leases.extend(conn, held, ttl=TTL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 import orjson
 from flask import Flask, Response, request
@@ -27,6 +28,7 @@ from csb_core.errors import (
 from csb_core.faults import Fault, Invalid, Malformed, TooDeep
 from csb_core.lint import LintUnavailable
 from csb_core.models import Json
+from csb_core.states import Status
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,17 @@ class CodeFault(Fault):
     line: int
     col: int
     severity: str
+
+
+class AlreadyReplayed(Conflict):
+    """The request has a replay, which is not CANCELLED: there is one at a time."""
+
+    code: ClassVar[str] = "already_replayed"
+
+    def __init__(self, correlation_id: UUID, status: Status) -> None:
+        what = "has FAILED: replay that one" if status is Status.FAILED else f"is {status}"
+        super().__init__(f"it was replayed as {correlation_id}, which {what}")
+        self.correlation_id = str(correlation_id)
 
 
 class OutcomeUnknown(StoreUnavailable):
@@ -181,6 +194,7 @@ def problem_of(error: BridgeError) -> Json:
         document["errors"] = [_fault(fault) for fault in error.faults]
     if isinstance(error, OutcomeUnknown):
         document["outcome"] = "unknown"
+    if isinstance(error, (AlreadyReplayed, OutcomeUnknown)):
         document["correlation_id"] = error.correlation_id
     return document
 

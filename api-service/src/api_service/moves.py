@@ -8,13 +8,16 @@ from api_service.call import Call
 from api_service.create import acceptance, require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, request_bytes
+from api_service.errors import AlreadyReplayed
 from api_service.incoming import id_of, idempotency_key, query, with_key
 from api_service.pinning import draft_again
+from api_service.submitter import Answer
 from csb_core import requests
 from csb_core.db import connection, tenant_transaction
 from csb_core.errors import Conflict, NotFound
 from csb_core.faults import Invalid
 from csb_core.models import Json, Request
+from csb_core.requests import Accepted
 from csb_core.states import Status
 
 
@@ -30,7 +33,7 @@ def cancel(deps: Deps, call: Call, correlation_id: str) -> Response:
 
 
 def replay(deps: Deps, call: Call, correlation_id: str) -> Response:
-    """Make a new request of a FAILED one; the old one stays as it is."""
+    """Make a new request of a FAILED one, unless it has a replay; the old one stays as it is."""
     query(frozenset())
     with connection(deps.pool) as conn:
         failed = requests.get(conn, call.caller.tenant_id, id_of(correlation_id))
@@ -41,8 +44,17 @@ def replay(deps: Deps, call: Call, correlation_id: str) -> Response:
 
     payload = _checked(deps, with_key(_payload_of(failed), idempotency_key()))
     draft = draft_again(deps, call, payload, failed)
-    accepted = require_accepted(draft, deps.submitter.submit([draft])[0])
-    return acceptance(draft, accepted)
+    submitted = deps.submitter.submit([draft])[0]
+    _require_the_first(submitted)
+    return acceptance(draft, require_accepted(draft, submitted))
+
+
+def _require_the_first(submitted: Answer) -> None:
+    """Return unless there is a replay already; raises AlreadyReplayed, which names it."""
+    if isinstance(submitted, Accepted) and submitted.outcome == "replayed":
+        assert submitted.correlation_id is not None
+        assert submitted.status is not None
+        raise AlreadyReplayed(submitted.correlation_id, submitted.status)
 
 
 def _payload_of(request: Request) -> Json:

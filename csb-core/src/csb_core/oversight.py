@@ -108,7 +108,9 @@ def find_failure(conn: Connection, correlation_id: UUID) -> Failure:
                AND r.status = 'FAILED'
                AND NOT EXISTS (SELECT
                                  FROM csb_app.csb_requests later
-                                WHERE later.replay_of = r.correlation_id)
+                                WHERE later.replay_of = r.correlation_id
+                                  AND later.tenant_id = r.tenant_id
+                                  AND later.status <> 'CANCELLED')
             """,
             (correlation_id,),
         )
@@ -132,6 +134,8 @@ def find_failures(conn: Connection, narrowing: Narrowing, *, limit: int) -> list
               FROM csb_app.csb_requests r
              WHERE r.tenant_id = %(tenant_id)s
                AND r.status = 'FAILED'
+               AND r.finished_at IS NOT NULL
+               AND (r.error IS NOT NULL OR r.changed IS NULL)
                AND (%(provider)s::text IS NULL OR r.cloud_provider = %(provider)s)
                AND (%(action)s::text IS NULL OR r.action = %(action)s)
                AND (%(account_id)s::text IS NULL OR r.account_id = %(account_id)s)
@@ -140,7 +144,9 @@ def find_failures(conn: Connection, narrowing: Narrowing, *, limit: int) -> list
                AND (%(until)s::timestamptz IS NULL OR r.finished_at < %(until)s)
                AND NOT EXISTS (SELECT
                                  FROM csb_app.csb_requests later
-                                WHERE later.replay_of = r.correlation_id)
+                                WHERE later.replay_of = r.correlation_id
+                                  AND later.tenant_id = r.tenant_id
+                                  AND later.status <> 'CANCELLED')
              ORDER BY r.correlation_id
              LIMIT %(limit)s
             """,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from csb_core.contract import digest_of
 from csb_core.ids import new_id
@@ -14,15 +13,10 @@ from csb_core.oversight import Failure
 def drafts_of(failures: Sequence[Failure], *, actor: str, request_id: str) -> list[Draft]:
     """Return the drafts that ask for these failures again, in their order.
 
-    Each bears the name `replay:<old id>`, so a failure is replayed once, whoever tries it twice;
-    what is replayed again is the replay that failed.
+    The database lets a failure have one replay that is not cancelled, whoever asks twice: the
+    second draft is answered `replayed`. What is replayed again is the replay that failed.
     """
     return [_draft_of(failure, actor=actor, request_id=request_id) for failure in failures]
-
-
-def name_of(correlation_id: UUID) -> str:
-    """Return the client_request_id of the one replay that a request can have."""
-    return f"replay:{correlation_id}"
 
 
 def _draft_of(failure: Failure, *, actor: str, request_id: str) -> Draft:
@@ -32,7 +26,7 @@ def _draft_of(failure: Failure, *, actor: str, request_id: str) -> Draft:
         tenant_id=failure.tenant_id,
         payload=payload,
         digest=digest_of(payload),
-        client_request_id=name_of(failure.correlation_id),
+        client_request_id=None,
         requested_by=actor,
         request_id=request_id,
         traceparent=None,
