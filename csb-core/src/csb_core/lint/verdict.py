@@ -20,6 +20,10 @@ from csb_core.lint.values import (
 #: Fewer executions than these say nothing of the next one.
 ENOUGH_EXECUTIONS: Final = 5
 
+#: What holds where a util declares no limits.
+DEFAULT_SECONDS: Final = 30
+DEFAULT_MEGABYTES: Final = 128
+
 _CUT: Final = "CUT001"
 _BELOW: Final = "CPX099"
 
@@ -127,10 +131,11 @@ def _costly(
     limits = question.declared.limits or {}
     if predicted is None:
         return
-    seconds, megabytes = limits.get("timeout_seconds"), limits.get("memory_limit_mb")
+    seconds = limits.get("timeout_seconds", DEFAULT_SECONDS)
+    megabytes = limits.get("memory_limit_mb", DEFAULT_MEGABYTES)
     if isinstance(seconds, int | float) and predicted.milliseconds > seconds * 1000:
         took = f"{predicted.milliseconds / 1000:.1f} s"
-        yield "COST001", 1, 1, f"a run takes about {took}, and the util declares {seconds} s"
+        yield "COST001", 1, 1, f"a run takes about {took}, and its limit is {seconds} s"
     if isinstance(megabytes, int | float) and predicted.memory_mb > megabytes:
         took = f"{predicted.memory_mb:.0f} MB"
-        yield "COST002", 1, 1, f"a run needs about {took}, and the util declares {megabytes} MB"
+        yield "COST002", 1, 1, f"a run needs about {took}, and its limit is {megabytes} MB"

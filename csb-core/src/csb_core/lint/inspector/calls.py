@@ -72,8 +72,7 @@ def _look_at_call(tree: Tree, report: Report, node: ast.Call) -> None:
         return
     name = node.func.id
     if name in _ATTRIBUTE_ACCESS and len(node.args) > 1:
-        attribute = node.args[1]
-        if not (isinstance(attribute, ast.Constant) and isinstance(attribute.value, str)):
+        if tree.folded.text(node.args[1]) is None:
             report.add("FUN003", node, f"{name} with a name that is made at run time")
     elif name in _ATTRIBUTE_ACCESS:
         report.add("FUN003", node, f"{name} whose name cannot be seen")

@@ -33,7 +33,7 @@ def look(tree: Tree, report: Report) -> dict[str, Any]:
             report.add("COST003", where, f"loops over the input nest {depth} deep")
         elif depth == 2 and where is not None:
             report.add("COST004", where, "a loop over the input inside of a loop over the input")
-    milliseconds = _START_MS + min(steps * _NODE_MS, 1e12)
+    milliseconds = _START_MS + min(steps * _NODE_MS + counter.slept(), 1e12)
     return {
         "class": name,
         "milliseconds": milliseconds,
@@ -64,6 +64,16 @@ class _Counter:
             if self.depth[node] > most:
                 most, where = self.depth[node], node
         return most, sum(self.times.values()), where
+
+    def slept(self) -> float:
+        """Return the milliseconds that calls of time.sleep with a known number take."""
+        slept = 0.0
+        for node in self.tree.nodes:
+            if isinstance(node, ast.Call) and self.tree.names(node.func, "time.sleep"):
+                size = self.tree.folded.log2(node.args[0]) if node.args else None
+                if size is not None:
+                    slept += min(2.0 ** min(size, 60.0), 1e9) * 1000 * self.times[node]
+        return slept
 
     def doubling(self) -> ast.AST | None:
         """Return a function that calls itself twice in one statement, e.g. f(n - 1) + f(n - 2).

@@ -40,6 +40,11 @@ _SECRET_NAME: Final = re.compile(
     r"|api_?key|private_?key|credential",
     re.IGNORECASE,
 )
+#: Names that say what a secret is called or looks like.
+_ABOUT: Final = re.compile(
+    r"_?(re|regex|pattern|rx|field|name|header|url|path|file|label|type|prefix|format|hash|id)s?$",
+    re.IGNORECASE,
+)
 _RANDOM_RUN: Final = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _RANDOM_BITS: Final = 4.5
 _SECRET_BITS: Final = 2.5
@@ -58,12 +63,29 @@ def look(tree: Tree, report: Report) -> None:
     """Look at texts under a telling name, and at texts that look like keys."""
     for node in tree.nodes:
         for name, value in _named(node):
-            if _SECRET_NAME.search(name) and _is_secret(value):
+            if _SECRET_NAME.search(name) and not _ABOUT.search(name) and _is_secret(value):
                 report.add("SEC007", value, "a secret under the name of one")
+        _look_at_assembled(tree, report, node)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             for run in _RANDOM_RUN.findall(node.value):
                 if _bits(run) >= _RANDOM_BITS and not _EXAMPLE.search(run):
                     report.add("SEC008", node, "a text as random as an AWS secret key")
+
+
+def _look_at_assembled(tree: Tree, report: Report, node: ast.AST) -> None:
+    """Look for what stands in no line as a whole, but is put together of constants."""
+    text = tree.folded.text(node)
+    inside = tree.parents.get(node)
+    if (
+        isinstance(node, ast.Name)
+        or not isinstance(text, str)
+        or (inside and tree.folded.text(inside) is not None)
+    ):
+        return
+    for rule, what, shape in _COMPILED:
+        match = shape.search(text)
+        if match and match[0] not in report.source and not _EXAMPLE.search(match[0]):
+            report.add(rule, node, f"{what} is put together in the source")
 
 
 def _named(node: ast.AST) -> list[tuple[str, ast.expr]]:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import codecs
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 #: Texts are followed up to this length each, and to this length together.
@@ -24,17 +24,20 @@ _METHODS: Final = {"lower", "upper", "strip", "lstrip", "rstrip", "swapcase", "t
                    "casefold", "removeprefix", "removesuffix", "replace"}  # fmt: skip
 
 Text = str | bytes
+Value = tuple[Text | None, float | None]
+_UNKNOWN: Final[Value] = (None, None)
 
 
 class Folded:
     """The constant expressions of a tree."""
 
-    def __init__(self, nodes: Iterable[ast.AST], constants: Mapping[str, str]) -> None:
+    def __init__(self, nodes: Sequence[ast.AST], constants: Mapping[str, Value]) -> None:
+        """Fold `nodes`, whose parents come first; `constants` is what names are known to hold."""
         self._constants = constants
         self._texts: dict[ast.AST, Text] = {}
         self._sizes: dict[ast.AST, float] = {}
         left = _MOST
-        for node in nodes:
+        for node in reversed(nodes):
             found = self._text(node) if left > 0 else None
             if found is not None and len(found) <= _LONGEST:
                 self._texts[node] = found
@@ -51,12 +54,18 @@ class Folded:
         """Return the logarithm of the number that it always gives, None when it cannot be told."""
         return self._sizes.get(node)
 
+    def value(self, node: ast.AST) -> Value:
+        """Return both, for whoever folds again with this expression under a name."""
+        return self.text(node), self.log2(node)
+
     def _text(self, node: ast.AST) -> Text | None:
         match node:
             case ast.Constant(value=str() | bytes() as value):
                 return value
-            case ast.Name(id=name):
-                return self._constants.get(name)
+            case ast.Name(id=name, ctx=ast.Load()):
+                return self._constants.get(name, _UNKNOWN)[0]
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                return self._constants.get(name, _UNKNOWN)[0]
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return _joined([self.text(left), self.text(right)])
             case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(times))):
@@ -115,6 +124,8 @@ class Folded:
         match node:
             case ast.Constant(value=bool()):
                 return None
+            case ast.Name(id=name, ctx=ast.Load()):
+                return self._constants.get(name, _UNKNOWN)[1]
             case ast.Constant(value=int(value)):
                 return _log2(value)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):

@@ -107,7 +107,9 @@ class _Judge:
 
     def member(self, node: ast.AST, path: str, name: str) -> None:
         """Judge one name of a module."""
-        if path in self.members_of and name not in self.members_of[path]:
+        if reason := self.refused.get(f"{path}.{name}"):
+            self.report.add("IMP001", node, f"{path}.{shown(name)} is refused: {reason}")
+        elif path in self.members_of and name not in self.members_of[path]:
             self.report.add("IMP009", node, f"{path}.{shown(name)} is not among what utils may use")
         elif path in self.modules and path not in self.members_of:
             private = name.startswith("_") and not name.startswith("__")

@@ -11,6 +11,8 @@ from .tree import FUNCTIONS, LOOPS, Tree
 
 _CONSUMERS: Final = {"list", "tuple", "set", "frozenset", "sorted", "sum", "max", "min", "dict",
                      "all", "any", "len"}  # fmt: skip
+_LOOKING: Final = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.Await, ast.NamedExpr)
+_SAME_ALWAYS: Final = ("int", "float", "str", "bytes", "bool", "list", "dict", "tuple", "set")
 _GROWING: Final = {"append", "add", "insert", "extend", "appendleft", "update"}
 _DECIDING: Final = (
     ast.If,
@@ -47,13 +49,13 @@ def look(tree: Tree, report: Report) -> None:
 
 
 def _look_at_while(tree: Tree, report: Report, node: ast.While) -> None:
-    if _is_true(node.test):
+    if _is_constant(node.test):
         if not any(_leaves(tree, node, below) for below in _within(node)):
             report.add("LOP001", node, "a loop with no way out: no break, return or raise in it")
         return
     names = {below.id for below in ast.walk(node.test) if isinstance(below, ast.Name)}
     opaque = any(
-        isinstance(below, ast.Call | ast.Attribute | ast.Subscript | ast.Await | ast.NamedExpr)
+        isinstance(below, _LOOKING) and not isinstance(below, ast.Name)
         for below in ast.walk(node.test)
     )
     if opaque or any(_changes(below, names) for below in _within(node)):
@@ -90,8 +92,11 @@ def _look_at_recursion(
         report.add("LOP004", calls[0], "the function calls itself whatever happens")
 
 
-def _is_true(test: ast.expr) -> bool:
-    return isinstance(test, ast.Constant) and bool(test.value)
+def _is_constant(test: ast.expr) -> bool:
+    """Tell whether a condition is always the same, and not simply false: `1`, `not 0`, `1 == 1`."""
+    if isinstance(test, ast.Constant):
+        return bool(test.value)
+    return not any(isinstance(below, _LOOKING) for below in ast.walk(test))
 
 
 def _is_endless(tree: Tree, node: ast.expr) -> bool:
@@ -103,6 +108,8 @@ def _is_endless(tree: Tree, node: ast.expr) -> bool:
     if tree.names(node.func, "itertools.repeat"):
         return len(node.args) == 1 and not node.keywords
     walked: list[ast.expr] = []
+    if tree.names(node.func, "iter") and len(node.args) == 2:
+        return tree.names(node.args[0], *_SAME_ALWAYS)
     if tree.names(node.func, "enumerate", "iter"):
         walked = node.args[:1]
     elif tree.names(node.func, "zip"):

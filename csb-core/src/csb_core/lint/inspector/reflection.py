@@ -42,9 +42,7 @@ class _Seeker:
         self.of_exceptions = set(lists["exception_attributes"])
         self.hooks: Mapping[str, str] = lists["class_hooks"]
         self.refused_names: Mapping[str, str] = lists["refused_names"]
-        self.handled = {
-            node.name for node in tree.nodes if isinstance(node, ast.ExceptHandler) and node.name
-        }
+        self.handled = _exceptions(tree)
 
     def attribute(self, node: ast.AST, owner: ast.expr | None, name: str) -> None:
         """Judge the reading or writing of one attribute."""
@@ -59,11 +57,9 @@ class _Seeker:
 
     def attribute_by_name(self, node: ast.Call) -> None:
         """Judge `getattr(x, "name")` as `x.name`."""
-        match node.args:
-            case [owner, ast.Constant(value=str(name)), *_]:
-                self.attribute(node, owner, name)
-            case _:
-                pass
+        name = self.tree.folded.text(node.args[1]) if len(node.args) > 1 else None
+        if isinstance(name, str):
+            self.attribute(node, node.args[0], name)
 
     def name(self, node: ast.Name) -> None:
         """Judge one name."""
@@ -116,3 +112,19 @@ def _defines(statement: ast.stmt) -> list[tuple[ast.AST, str]]:
             return [(statement, name)]
         case _:
             return []
+
+
+def _exceptions(tree: Tree) -> set[str]:
+    """Return the names that hold exceptions: caught, handed to __exit__, or either's other name."""
+    found: set[str] = set()
+    for node in tree.nodes:
+        match node:
+            case ast.ExceptHandler(name=str(name)):
+                found.add(name)
+            case ast.FunctionDef(name="__exit__" | "__aexit__", args=arguments):
+                found.update(argument.arg for argument in arguments.args[2:3])
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=other)):
+                found.update({name} if other in found else ())
+            case _:
+                pass
+    return found

@@ -6,7 +6,7 @@ Identifiers are the parser's, which are NFKC-normalised: the text is never asked
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final
 
@@ -32,15 +32,16 @@ class Tree:
         self.parents: dict[ast.AST, ast.AST] = {}
         self.imported: dict[str, list[str]] = {}
         self.modules: set[str] = set()
-        self.constants: dict[str, str] = {}
         self._scope_of: dict[ast.AST, ast.AST | None] = {}
+        self._times: Counter[str] = Counter()
         self._bound: dict[ast.AST, set[str]] = defaultdict(set)
         self._not_local: dict[ast.AST, set[str]] = defaultdict(set)
         self._walk()
         for node in self.nodes:
             self._note(node)
-        self._note_constants()
-        self.folded = Folded(reversed(self.nodes), self.constants)
+        constants = self._values_of_constants()
+        alone = Folded(self.nodes, {})
+        self.folded = Folded(self.nodes, {name: alone.value(v) for name, v in constants.items()})
 
     def _walk(self) -> None:
         waiting: list[ast.AST] = [self.root]
@@ -145,23 +146,25 @@ class Tree:
             case ast.Import() | ast.ImportFrom():
                 self._note_import(node)
             case ast.arg(arg=name):
-                self._bound[self._scope(node)].add(name)
+                self._bind(self._scope(node), name)
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 walrus = isinstance(self.parents.get(node), ast.NamedExpr)
-                self._bound[self._scope(node, past_comprehensions=walrus)].add(name)
+                self._bind(self._scope(node, past_comprehensions=walrus), name)
             case (
                 ast.FunctionDef(name=name)
                 | ast.AsyncFunctionDef(name=name)
                 | ast.ClassDef(name=name)
             ):
-                self._bound[self._scope(node)].add(name)
+                self._bind(self._scope(node), name)
             case (
                 ast.ExceptHandler(name=str(name))
                 | ast.MatchAs(name=str(name))
                 | ast.MatchStar(name=str(name))
                 | ast.MatchMapping(rest=str(name))
             ):
-                self._bound[self._scope(node)].add(name)
+                self._bind(self._scope(node), name)
+            case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()):
+                self._times[name] += 1
             case ast.Global(names=names):
                 self._not_local[self._scope(node)].update(names)
             case _:
@@ -176,19 +179,19 @@ class Tree:
             else:
                 name = alias.asname or alias.name
                 path = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+            self._times[name] += 1
             self.imported.setdefault(name, []).append(path)
 
-    def _note_constants(self) -> None:
-        """Note module-level names that are bound once, to a text."""
-        times: dict[str, int] = defaultdict(int)
-        for node in self.nodes:
-            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-                times[node.id] += 1
-        for statement in self.root.body:
-            match statement:
-                case ast.Assign(
-                    targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))
-                ) if times[name] == 1:
-                    self.constants[name] = text
-                case _:
-                    pass
+    def _bind(self, scope: ast.AST, name: str) -> None:
+        self._bound[scope].add(name)
+        self._times[name] += 1
+
+    def _values_of_constants(self) -> dict[str, ast.expr]:
+        """Return what the names stand for that are bound once in the whole source."""
+        return {
+            node.targets[0].id: node.value
+            for node in self.nodes
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and self._times[node.targets[0].id] == 1
+        }
