@@ -48,6 +48,7 @@ class Tenant:
 
 
 NewTenant = Callable[..., Tenant]
+Body = Callable[..., dict[str, Any]]
 NewUtil = Callable[..., dict[str, Any]]
 Run = Callable[..., None]
 ClientOf = Callable[[Tenant], FlaskClient]
@@ -138,8 +139,13 @@ def key_of(database: Database, app: Flask) -> Callable[..., FlaskClient]:
     return make
 
 
-def util_body(**more: Any) -> dict[str, Any]:
-    """A valid body of POST /api/v1/utils."""
+@pytest.fixture
+def body() -> Body:
+    """A factory of valid bodies of POST /api/v1/utils."""
+    return _body
+
+
+def _body(**more: Any) -> dict[str, Any]:
     return {
         "name": f"util-{secrets.token_hex(4)}",
         "description": "Gives back what it gets.",
@@ -154,7 +160,7 @@ def new_util(client: FlaskClient) -> NewUtil:
     """A factory of utils of the tenant: their documents."""
 
     def make(**more: Any) -> dict[str, Any]:
-        made = client.post("/api/v1/utils", json=util_body(**more))
+        made = client.post("/api/v1/utils", json=_body(**more))
         assert made.status_code == 201, made.text
         document: dict[str, Any] = made.get_json()
         return document

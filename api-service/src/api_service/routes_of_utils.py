@@ -19,6 +19,7 @@ from api_service.parameters import IDEMPOTENCY_KEY, IF_NONE_MATCH, WAIT
 from api_service.route import BODY_FAULTS, Route
 from api_service.util_documents import UTILS, UTIS
 from api_service.util_parameters import (
+    ACTION,
     FROM,
     IF_MATCH,
     LISTED,
@@ -269,8 +270,8 @@ _ROUTES: Final[tuple[Route, ...]] = (
         path=f"{_ONE}/executions",
         scope=Scope.UTILS_READ,
         view=util_show.list_executions,
-        summary="List your tenant's requests that ran or tested a util, newest first",
-        parameters=(UTIL_ID, *PAGED),
+        summary="List your tenant's requests that ran a util, or tested it, newest first",
+        parameters=(UTIL_ID, ACTION, *PAGED),
         answers={200: "Page"},
         refuses=(400, 404),
         tag=_TAG,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from flask import Response
@@ -29,7 +30,7 @@ from csb_core.models import Json, Request
 from csb_core.states import FINAL, Status
 from csb_core.util_models import Util, UtilVersion
 
-TEST: str = "test_util"
+TEST: Final = "test_util"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +143,10 @@ def _test(deps: Deps, call: Call, version: UtilVersion) -> Json:
 
 def _under_way(deps: Deps, call: Call, version: UtilVersion) -> Request | None:
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        latest = util_executions.list_of(conn, version.util_id, limit=50)
+        latest = util_executions.list_of(conn, version.util_id, action=TEST, limit=50)
     for request in latest:
         is_of_version = request.util is not None and request.util.version == version.version
-        if request.action == TEST and is_of_version and request.status not in FINAL:
+        if is_of_version and request.status not in FINAL:
             return request
     return None
 

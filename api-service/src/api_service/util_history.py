@@ -18,7 +18,7 @@ def history_of(deps: Deps, call: Call, util_id: UUID) -> History | None:
     """Return what the tenant's latest successful executions took; None without any."""
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
         found = util_executions.list_of(conn, util_id, limit=_LATEST)
-    results = [r.result for r in found if r.action == "run_util" and r.status == "SUCCESS"]
+    results = [r.result for r in found if r.status == "SUCCESS"]
     wall = sorted(_figures(results, "wall_ms"))
     if not wall:
         return None

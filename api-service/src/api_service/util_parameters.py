@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from api_service.parameters import Parameter, of_query
-from api_service.util_show import DEFAULT_SIZE, LARGEST_PAGE, LARGEST_SIZE
+from api_service.util_show import ACTIONS, DEFAULT_SIZE, LARGEST_PAGE, LARGEST_SIZE
 from csb_core.models import Json
 
 _TEXT: Final[Json] = {"type": "string"}
@@ -36,6 +36,9 @@ VERSION: Final = of_query("version", _NUMBER, "Which version; left out, the late
 FROM: Final = of_query("from", _NUMBER, "The older version; left out, the one before `to`.")
 TO: Final = of_query("to", _NUMBER, "The newer version; left out, the latest.")
 _CURSOR: Final = of_query("cursor", _TEXT, "The next_cursor of the page before.")
+ACTION: Final = of_query(
+    "action", {"enum": list(ACTIONS), "default": ACTIONS[0]}, "What was done with the util."
+)
 PAGED: Final = (of_query("limit", _SIZE, "How many a page holds."), _CURSOR)
 LISTED: Final = (
     of_query("status", {"enum": ["active", "inactive"]}, "Whether it runs."),

@@ -28,6 +28,7 @@ from csb_core.errors import NotFound
 from csb_core.util_search import Filters
 
 FILTERS: Final = ("status", "kind", "category", "tag", "q", "shared")
+ACTIONS: Final = ("run_util", "test_util")
 DEFAULT_SIZE: Final = 50
 LARGEST_SIZE: Final = 200
 LARGEST_PAGE: Final = 10_000
@@ -121,14 +122,17 @@ def diff_versions(deps: Deps, call: Call, util_id: str) -> Response:
 
 
 def list_executions(deps: Deps, call: Call, util_id: str) -> Response:
-    """Answer with one page of the tenant's requests that ran or tested a util, newest first."""
-    asked = query(_PAGED)
+    """Answer with one page of the tenant's requests that ran a util, or tested it, newest first."""
+    asked = query(frozenset({"action", *_PAGED}))
+    action = asked.get("action", ACTIONS[0])
+    if action not in ACTIONS:
+        raise BadRequest(f"action must be one of {', '.join(ACTIONS)}")
     limit = whole(asked, "limit", default=DEFAULT_SIZE, most=LARGEST_SIZE)
     before: UUID | None = id_of_cursor(asked.get("cursor"))
     wanted, caller = id_of(util_id, "util"), call.caller
     with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
         util_store.seen(conn, wanted)
-        found = util_executions.list_of(conn, wanted, before=before, limit=limit + 1)
+        found = util_executions.list_of(conn, wanted, action=action, before=before, limit=limit + 1)
     more, found = len(found) > limit, found[:limit]
     return answer(page(found, id_text(found[-1].correlation_id) if more else None))
 
