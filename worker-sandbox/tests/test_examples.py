@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from csb_core.contract import load
+from csb_core.lint import Declared, validate
 from csb_core.local import examples
 from csb_core.models import Json
 from csb_core.testing import ROOT
@@ -57,6 +59,32 @@ def test_there_are_ten() -> None:
         assert len(body["test_cases"]) >= 4, name
         assert body["description"], name
         assert (ROOT / examples.FOLDER / name).is_dir()
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=lambda body: str(body["name"]))
+def test_the_validator_likes_it(body: Json) -> None:
+    parameters = body["parameters"]
+    validation = validate(
+        body["code"],
+        kind=body["kind"],
+        declared=Declared(
+            description=body["description"],
+            owner="somebody",
+            input_schema=parameters["input_schema"],
+            output_schema=parameters["output_schema"],
+            limits=body["execution_config"],
+        ),
+        allowed_packages={},
+        history=None,
+    )
+    assert validation.is_valid
+    assert validation.security_score >= 90
+    assert [one for one in validation.validation_errors if one.severity != "info"] == []
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=lambda body: str(body["name"]))
+def test_the_contract_takes_it(body: Json) -> None:
+    assert load().check_shape("CreateUtilRequest", body) == body
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=lambda one: str(one)[:40])
