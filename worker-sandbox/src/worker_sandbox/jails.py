@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from worker_sandbox.cgroups import Leaf, Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail import frames
 from worker_sandbox.jail.zygote import ENDED
@@ -39,6 +40,9 @@ class Jail:
     stderr: int
     ended: int
     process: int
+    #: Its control group and where that came from, where there are such.
+    leaf: Leaf | None = None
+    leaves: Leaves | None = None
     _open: bool = field(default=True, init=False)
 
     def confirm(self) -> None:
@@ -61,6 +65,14 @@ class Jail:
         poll = select.poll()
         poll.register(self.process, select.POLLIN)
         return bool(poll.poll(0))
+
+    def join(self, leaves: Leaves, tasks: int) -> None:
+        """Put it into a control group of its own. Raises SandboxUnavailable."""
+        try:
+            self.leaf = leaves.make(self.pid, tasks)
+        except OSError as exc:
+            raise SandboxUnavailable(f"no control group could be made: {exc}") from exc
+        self.leaves = leaves
 
     def cpu_ms(self) -> float:
         """Processor time until now; 0 where the kernel does not tell."""
@@ -99,3 +111,5 @@ class Jail:
             self.process,
         ):
             os.close(descriptor)
+        if self.leaf is not None and self.leaves is not None:
+            self.leaves.give_back(self.leaf)

@@ -21,6 +21,8 @@ def decide(watch: Watch, memory_limit_mb: int) -> Answer | tuple[ExitReason, Fau
     if watch.verdict is not None:
         return _because(watch.verdict, _WHY[watch.verdict])
     if ended.signal:
+        if watch.out_of_memory:
+            return _because("memory", "the kernel ended it for its memory")
         return _by_signal(ended, watch.cpu_budget_ms, memory_limit_mb)
     if not watch.received:
         return _because("error", f"the code ended its process (exit code {ended.code})")

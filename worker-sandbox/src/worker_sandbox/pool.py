@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from csb_core import metrics
+from worker_sandbox.cgroups import Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jails import Jail
 from worker_sandbox.zygotes import ZygoteProcess
@@ -50,6 +51,9 @@ class Pool:
     size: int
     rotate_jails: int
     rotate_seconds: float
+    #: Control groups, and how many tasks one may hold.
+    leaves: Leaves | None = None
+    tasks: int = 0
     _ready: deque[Held] = field(default_factory=deque, init=False)
     _preparing: dict[int, tuple[Held, float]] = field(default_factory=dict, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -115,6 +119,8 @@ class Pool:
             self._houses.clear()
             bell, self._bell = self._bell, -1
             os.close(bell)
+            if self.leaves is not None:
+                self.leaves.close()
 
     def _drop(self, held: Held) -> None:
         held.jail.close()
@@ -153,9 +159,17 @@ class Pool:
             and len(self._ready) + len(self._preparing) < self.size
         ):
             house = self._current()
-            held = Held(jail=house.zygote.bear(), house=house)
+            jail = house.zygote.bear()
+            held = Held(jail=jail, house=house)
             with self._changed:
                 house.jails += 1
+            if self.leaves is not None:
+                try:
+                    jail.join(self.leaves, self.tasks)
+                except SandboxUnavailable:
+                    with self._changed:
+                        self._drop(held)
+                    raise
             self._preparing[held.jail.result] = (held, monotonic())
             poll.register(held.jail.result, select.POLLIN)
 

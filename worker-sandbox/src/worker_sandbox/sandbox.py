@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from worker_sandbox import judgement, self_test
 from worker_sandbox.answers import Answer
+from worker_sandbox.cgroups import Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail.plan import Plan, TierName
 from worker_sandbox.job import ExitReason, Fault, Job, Run
@@ -47,13 +48,17 @@ class Sandbox:
         SandboxUnavailable when no tier works, or none that reaches the floor.
         """
         plan, zygote = _strongest(settings, without)
+        leaves = Leaves.find() if settings.cgroups and "cgroups" not in without else None
         pool = Pool(
             start=lambda: ZygoteProcess.start(plan, settings.python),
             size=settings.pool_size,
             rotate_jails=settings.rotate_jails,
             rotate_seconds=settings.rotate_after.total_seconds(),
+            leaves=leaves,
+            tasks=settings.threads + 1,
         )
-        tier = Tier(name=plan.tier, layers=zygote.layers)
+        layers = (*zygote.layers, "cgroups") if leaves else zygote.layers
+        tier = Tier(name=plan.tier, layers=layers)
         sandbox = cls(settings=settings, tier=tier, _pool=pool)
         pool.open(zygote)
         return sandbox

@@ -34,6 +34,8 @@ class SandboxSettings:
     #: Descriptors and threads of one job.
     open_files: int = 64
     threads: int = 32
+    #: Whether jails get control groups of their own where that works.
+    cgroups: bool = True
     #: Prints beyond this end the run; of less the last 64 KiB are kept.
     flood_bytes: int = 8 << 20
     #: A zygote is replaced after so many jails, or this long: a new layout, a new hash seed.

@@ -22,6 +22,8 @@ from worker_sandbox.prints import Prints
 _GRACE: Final = 0.5
 #: How long a killed process may take to end.
 _DYING: Final = 10.0
+#: What the interpreter itself takes of a control group's memory, page tables and all.
+_OVERHEAD: Final = 24 << 20
 #: The processor clock is looked at no more often than this.
 _CPU_TICK: Final = 0.005
 _CHUNK: Final = 256 << 10
@@ -40,7 +42,9 @@ class Watch:
         self.verdict: ExitReason | None = None
         self.wall_ms = 0.0
         self.cpu_budget_ms = 1000.0 * job.limits.cpu_limit * job.limits.timeout_seconds
+        self.out_of_memory = False
         self._jail = jail
+        self._memory = (job.limits.memory_limit_mb << 20) + scratch_bytes + _OVERHEAD
         self._flood = flood_bytes
         self._to_send = memoryview(_frame(job, scratch_bytes))
         self._began = monotonic()
@@ -60,6 +64,8 @@ class Watch:
 
     def follow(self) -> None:
         """Hand the job over and watch until the process has ended."""
+        if self._jail.leaf is not None:
+            self._jail.leaf.limit_memory(self._memory)
         self._send()
         while True:
             ready = dict(self._poll.poll(self._wait_ms()))
@@ -72,6 +78,7 @@ class Watch:
                 break  # the kernel does not end it: nobody can say what became of it
             self._judge()
         self.wall_ms = 1000.0 * (monotonic() - self._began)
+        self.out_of_memory = self._jail.leaf is not None and self._jail.leaf.ran_out_of_memory()
         for descriptor in (self._jail.result, self._jail.stdout, self._jail.stderr):
             while self._attend(descriptor):
                 pass

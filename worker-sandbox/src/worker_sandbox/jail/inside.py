@@ -131,10 +131,9 @@ def _call(kind: str, code: str, given: Any) -> Any:
     linecache.cache[FILE] = (len(code), None, lines, FILE)
     exec(compile(code, FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - our trade
     name = ENTRY_POINTS[kind]
-    entry = module.__dict__.get(name)
-    if not callable(entry):
+    if name not in module.__dict__:
         raise NameError(f"a {kind} defines {name}(...)")
-    return entry(given)
+    return module.__dict__[name](given)
 
 
 def _encoder() -> Callable[[Any], bytes]:

@@ -21,6 +21,7 @@ LAYERS: Final = (
     "seccomp",
     "rlimits",
     "scrub",
+    "cgroups",
 )
 #: Those that need a user namespace.
 OF_NAMESPACES: Final = frozenset({"root", "pid", "ipc", "uts", "cgroup", "network"})
