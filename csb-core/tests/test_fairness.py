@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from tiny import PROVIDER, Act, Tiny, done, eventually
 
-from csb_core import keys, rescues
+from csb_core import keys, leases
 from csb_core.models import Lease, Outcome
 from csb_core.queue import Queue, decode
 from csb_core.states import Status
 from csb_core.worker.action import Attempt
-from csb_core.worker.rescuer import HIGH_WATER, MARGIN, bounds
+from csb_core.worker.rescuer import HIGH_WATER, Rescuer
 
 #: Of eight slots, what one tenant alone may hold.
 SHARE = 6
@@ -103,7 +105,7 @@ def test_two_tenants_with_slow_actions_go_on_side_by_side(tiny: Tiny) -> None:
 def test_one_tenant_alone_leaves_slots_for_the_next(tiny: Tiny) -> None:
     held, other = Held(), tiny.another_tenant()
     flood = tiny.submit(20, "held")
-    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=5.0):
+    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=2.0):
         eventually(lambda: held.begun == SHARE)
         time.sleep(0.3)
         assert held.begun == SHARE
@@ -114,16 +116,36 @@ def test_one_tenant_alone_leaves_slots_for_the_next(tiny: Tiny) -> None:
     assert held.most[tiny.tenant] == SHARE
 
 
+def test_what_is_on_its_way_to_a_lease_counts_as_well(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = leases.claim
+
+    def slow(*args: Any, **more: Any) -> Any:
+        time.sleep(0.4)
+        return claim(*args, **more)
+
+    monkeypatch.setattr(leases, "claim", slow)
+    held, other = Held(), tiny.another_tenant()
+    flood = tiny.submit(20, "held")
+    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=2.0) as worker:
+        eventually(lambda: worker.loop.slots.coming().total() == SHARE)
+        assert tiny.await_ends(tiny.submit(tenant=other)) == {"SUCCESS": 1}
+        assert held.most[tiny.tenant] == SHARE
+        held.let_go(20)
+        assert tiny.await_ends(flood) == {"SUCCESS": 20}
+
+
 def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
     """The intake then waits in Redis, where nothing comes: the process nudges itself."""
     held = Held()
     flood = tiny.submit(20, "held")
-    with tiny.working({"held": Act(do=held)}, block_seconds=30.0):
+    with tiny.working({"held": Act(do=held)}, block_seconds=4.0):
         eventually(lambda: held.begun == SHARE)
         for begun in range(SHARE + 1, SHARE + 6):
             time.sleep(0.15)
             held.let_go()
-            eventually(lambda begun=begun: held.begun == begun, within=2)
+            eventually(lambda begun=begun: held.begun == begun, within=1.5)
         held.let_go(20)
         assert tiny.await_ends(flood) == {"SUCCESS": 20}
 
@@ -131,7 +153,7 @@ def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
 def test_floods_of_two_share_what_there_is_and_leave_a_slot(tiny: Tiny) -> None:
     held, second, third = Held(), tiny.another_tenant(), tiny.another_tenant()
     floods = [*tiny.submit(30, "held"), *tiny.submit(30, "held", tenant=second)]
-    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=5.0):
+    with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=2.0):
         eventually(lambda: held.begun >= 6)
         time.sleep(0.3)
         assert held.running == {tiny.tenant: 3, second: 3}
@@ -168,7 +190,7 @@ def test_messages_in_another_tenants_name_leave_no_slot_counted(tiny: Tiny) -> N
 def test_what_five_hundred_tenants_ask_for_is_done(tiny: Tiny) -> None:
     ids = []
     for _ in range(500):
-        ids += tiny.submit(2, tenant=tiny.another_tenant())
+        ids += tiny.submit(2, tenant=uuid4())
     with tiny.working(), tiny.working():
         assert tiny.await_ends(ids, within=30) == {"SUCCESS": 1000}
     assert tiny.redis.keys("queue:*") == []
@@ -178,22 +200,18 @@ def test_what_five_hundred_tenants_ask_for_is_done(tiny: Tiny) -> None:
 # -- the rescuer beside a flood
 
 
-def _rescue(tiny: Tiny) -> list[rescues.Rescued]:
-    queue = Queue(tiny.redis, PROVIDER)
-    queue.sort()
-    standing = queue.standing()
-    return rescues.rescue(
-        tiny.store,
-        PROVIDER,
-        worker="rescuer",
-        oldest=standing.oldest_unsorted,
-        bounds=bounds(standing),
-        margin=MARGIN,
-        room=2_000,
-    )
+@pytest.fixture
+def rescuer(tiny: Tiny) -> Iterator[Rescuer]:
+    """A rescuer that passes when it is told to."""
+    worker = tiny.worker()
+    worker.pool.wait()
+    yield worker.rescuer
+    worker.pool.close()
 
 
-def test_a_lost_worker_is_missed_although_another_tenants_messages_are_older(tiny: Tiny) -> None:
+def test_a_lost_worker_is_missed_although_another_tenants_messages_are_older(
+    tiny: Tiny, rescuer: Rescuer
+) -> None:
     """B's request was rung after A's oldest message that still stands: no reason to wait."""
     other = tiny.another_tenant()
     tiny.backlog(20_000, ago=3600)
@@ -201,24 +219,24 @@ def test_a_lost_worker_is_missed_although_another_tenants_messages_are_older(tin
     tiny.claim(held)
     tiny.expire(held)
     began = time.monotonic()
-    assert [row.correlation_id for row in _rescue(tiny)] == [held]
+    assert [row.correlation_id for row in rescuer.run_once()] == [held]
     assert time.monotonic() - began < 2
     assert tiny.status(held) is Status.PENDING
 
 
 def test_a_lost_message_is_rung_again_although_another_tenant_has_more_than_enough(
-    tiny: Tiny,
+    tiny: Tiny, rescuer: Rescuer
 ) -> None:
     other = tiny.another_tenant()
     tiny.backlog(HIGH_WATER + 5_000, ago=3600)
     [lost, fresh] = tiny.submit(2, tenant=other, ring=False)
     tiny.age(60, lost)
-    assert [row.correlation_id for row in _rescue(tiny)] == [lost]
-    assert _rescue(tiny) == []
+    assert [row.correlation_id for row in rescuer.run_once()] == [lost]
+    assert rescuer.run_once() == []
     assert tiny.status(fresh) is Status.PENDING
 
 
-def test_what_still_stands_is_not_doubled_whosever_it_is(tiny: Tiny) -> None:
+def test_what_still_stands_is_not_doubled_whosever_it_is(tiny: Tiny, rescuer: Rescuer) -> None:
     other = tiny.another_tenant()
     tiny.backlog(300, ago=60)
     theirs = tiny.submit(20, tenant=other)
@@ -226,17 +244,17 @@ def test_what_still_stands_is_not_doubled_whosever_it_is(tiny: Tiny) -> None:
     tiny.redis.delete(keys.queue(PROVIDER))
     tiny.push(*(tiny.message(one) for one in theirs))
     # A's are gone, B's stand: only A's are rung.
-    rung = _rescue(tiny)
+    rung = rescuer.run_once()
     assert {row.tenant_id for row in rung} == {tiny.tenant}
     assert len(rung) == 300
 
 
-def test_after_a_flush_every_tenant_is_rung_in_turn(tiny: Tiny) -> None:
+def test_after_a_flush_every_tenant_is_rung_in_turn(tiny: Tiny, rescuer: Rescuer) -> None:
     tiny.backlog(5_000, ago=60)
     few = tiny.submit(3, tenant=tiny.another_tenant(), ring=False)
     tiny.age(10, *few)
     tiny.redis.flushall()
-    first = _rescue(tiny)
+    first = rescuer.run_once()
     assert len(first) == 2_000
     assert {row.correlation_id for row in first} >= set(few)
 
@@ -253,14 +271,16 @@ def test_a_forgotten_tenant_is_remembered_by_the_rescuer(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("at", [datetime(9999, 12, 31, tzinfo=UTC), None])
-def test_a_message_of_no_honest_time_holds_up_no_rescue(tiny: Tiny, at: datetime | None) -> None:
+def test_a_message_of_no_honest_time_holds_up_no_rescue(
+    tiny: Tiny, rescuer: Rescuer, at: datetime | None
+) -> None:
     [held, named] = tiny.submit(2, ring=False)
     message = tiny.message(named)
     stamp = decode(message).published_at.isoformat().encode()
     tiny.push(message.replace(stamp, at.isoformat().encode() if at else b"never"))
     tiny.claim(held)
     tiny.expire(held)
-    assert held in [row.correlation_id for row in _rescue(tiny)]
+    assert held in [row.correlation_id for row in rescuer.run_once()]
 
 
 def test_depth_and_age_count_every_list(tiny: Tiny) -> None:

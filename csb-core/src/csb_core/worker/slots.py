@@ -93,7 +93,9 @@ class Slots:
         """Let nobody take a slot any more, and wake who waits for one."""
         with self._changed:
             self._ended = True
-            self._changed.notify_all()
+            nudged = self._wake()
+        if nudged:
+            self._nudge()
 
     def _can_take(self) -> bool:
         return self._free > 0 and not self._closed_for
