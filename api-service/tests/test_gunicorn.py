@@ -245,3 +245,39 @@ def test_what_is_no_http_breaks_nothing(server: Server, request_bytes: bytes) ->
     assert answered.startswith(b"HTTP/1.1 4")
     assert b"Traceback" not in answered
     assert requests.get(f"{server.url}/health", timeout=5).ok
+
+
+def test_validation_holds_nobody_up(
+    server: Server, session: requests.Session, tenant: Any, body: Callable[..., Any]
+) -> None:
+    """Sources are read in processes of their own; the API's serve others meanwhile."""
+    headers = {"X-Auth-Token": tenant.token}
+    long = "def transform(data):\n" + "".join(
+        f"    a{n} = [x for x in data if x != {n}]\n" for n in range(1200)
+    )
+
+    def create(n: int) -> int:
+        code = f"{long}    return {n}\n"
+        return requests.post(
+            f"{server.url}/api/v1/utils", json=body(code=code), headers=headers, timeout=60
+        ).status_code
+
+    def execute(url: str) -> float:
+        began = time.monotonic()
+        answered = session.post(f"{server.url}{url}", json={"input": 1}, timeout=20)
+        assert answered.status_code == 202
+        return time.monotonic() - began
+
+    util = session.post(f"{server.url}/api/v1/utils", json=body(), timeout=20).json()
+    execute(util["links"]["execute"])
+    with ThreadPoolExecutor(12) as pool:
+        creating = [pool.submit(create, n) for n in range(12)]
+        taken = [execute(util["links"]["execute"])]
+        while not all(future.done() for future in creating):
+            taken.append(execute(util["links"]["execute"]))
+        statuses = {future.result() for future in creating}
+
+    assert statuses <= {201, 422, 503}
+    assert len(taken) > 5
+    assert sorted(taken)[len(taken) // 2] < 0.5
+    assert max(taken) < 3

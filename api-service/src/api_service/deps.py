@@ -20,6 +20,7 @@ from api_service.limits import Limits
 from api_service.reading import Reader
 from api_service.submitter import Submitter
 from api_service.ticker import Ticker
+from api_service.util_shelf import Shelf
 from api_service.waiting import Waiting
 from csb_core import contract, db, metrics, queue
 from csb_core.cache import StatusCache
@@ -94,7 +95,7 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
     keyring = KeyRing(pool)
     limits = Limits(app, settings, client, circuit)
     forgetter = Forgetter(cache)
-    catalogue = Catalogue(pool, client, cache, circuit)
+    catalogue = Catalogue(pool, Shelf(client, cache, circuit))
     deps = Deps(
         settings=settings,
         contract=rules,
