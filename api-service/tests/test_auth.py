@@ -16,7 +16,8 @@ from flask.testing import FlaskClient
 
 from api_service.app import deps_of
 from api_service.auth import Scope
-from api_service.routes import ROUTES, Route
+from api_service.route import Route
+from api_service.routes import ROUTES
 from csb_core import keys
 from csb_core.testing import Database, make_payload
 
