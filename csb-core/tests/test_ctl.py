@@ -79,6 +79,9 @@ class TinyDoctor:
         assert target.external_id.startswith("csb-")
         return self.findings
 
+    def examine_here(self) -> Sequence[Finding]:
+        return self.findings
+
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
@@ -208,6 +211,16 @@ def test_the_doctor_is_heard_and_noted(csbctl: Csbctl, tiny: Callable[..., None]
     assert newest["detail"]["verdicts"] == {"failed": 1}
 
 
+def test_the_doctor_looks_at_this_machine_when_no_account_is_named(
+    csbctl: Csbctl, tiny: Callable[..., None]
+) -> None:
+    tiny(Finding(check="tier", verdict="ok", detail="strong"))
+    assert csbctl.json("doctor", "--provider", "tiny")[0]["detail"] == "strong"
+    tiny(Finding(check="tier", verdict="failed", detail="none"))
+    assert csbctl.run("doctor", "--provider", "tiny").exit_code == 1
+    assert csbctl.run("doctor", "acme").exit_code == 2
+
+
 def test_a_failed_request_is_replayed_once_by_its_id(
     csbctl: Csbctl, database: Database, redis_url: str
 ) -> None:
@@ -316,13 +329,60 @@ def test_a_wrong_duration_is_answered_with_a_right_one(csbctl: Csbctl) -> None:
     assert "90s, 30m, 12h, 7d" in result.stderr
 
 
+def test_a_tenants_retention_is_shown_and_changed(csbctl: Csbctl) -> None:
+    csbctl.json("tenant", "create", "acme")
+    assert csbctl.json("tenant", "retention", "acme")["retention_days"] is None
+    assert csbctl.json("tenant", "retention", "acme", "--days", "30")["retention_days"] == 30
+    assert csbctl.json("tenant", "list")[0]["retention_days"] == 30
+    assert csbctl.json("tenant", "retention", "acme", "--default")["retention_days"] is None
+    both = csbctl.run("tenant", "retention", "acme", "--default", "--days", "3")
+    assert (both.exit_code, "not both" in both.stderr) == (1, True)
+
+
+def test_maintenance_makes_room_and_deletes_what_need_not_be_kept(
+    csbctl: Csbctl, database: Database
+) -> None:
+    tenant_id = make_tenant(database.admin, "acme")
+    old = [UUID(int=UUID(int=n).int | 0x7 << 76 | 0x8 << 60) for n in range(3)]  # of the year 1970
+    for correlation_id in old:
+        _fail(database, tenant_id, 1, correlation_id=correlation_id)
+    _fail(database, tenant_id, 1)
+    with psycopg.connect(database.superuser) as conn:
+        conn.execute("SET session_replication_role = replica")
+        conn.execute(
+            """
+            UPDATE csb_app.csb_requests SET finished_at = '2020-01-01'
+             WHERE correlation_id = ANY (%s)
+            """,
+            (old,),
+        )
+
+    shown = csbctl.json("maintain", "--dry-run")
+    assert [(one["tenant"], one["requests"]) for one in shown["requests"]] == [("acme", 3)]
+    assert "acme" in csbctl.text("maintain", "--dry-run")
+    assert csbctl.json("maintain", "--dry-run") == shown  # as it says
+
+    done = csbctl.json("maintain", "--batch", "2")
+    assert done == {
+        "partitions_made": 0,
+        "requests_deleted": {"acme": 3},
+        "partitions_dropped": [],
+    }
+    assert len(csbctl.json("request", "failed", "--tenant", "acme")) == 1
+    assert csbctl.json("maintain")["requests_deleted"] == {}
+    trail = csbctl.json("audit", "list", "--limit", "2")
+    assert {(entry["event"], entry["actor"]) for entry in trail} == {
+        ("operator.requests_deleted", "grace")
+    }
+
+
 def test_depths_tell_lists_and_rows(csbctl: Csbctl, database: Database, redis_url: str) -> None:
     tenant_id = make_tenant(database.admin)
     with psycopg.connect(database.api, autocommit=True) as conn:
         requests.insert(conn, [make_draft(tenant_id) for _ in range(3)])
     with redis.Redis.from_url(redis_url) as client:
         client.lpush("queue:aws", b"unreadable")
-    [row] = csbctl.json("queue", "depths")
+    row, _ = csbctl.json("queue", "depths")  # aws and sandbox
     assert row["provider"] == "aws"
     assert (row["messages"], row["due"], row["delayed"], row["in_progress"]) == (1, 3, 0, 0)
     assert row["oldest_due_seconds"] >= 0
@@ -331,7 +391,7 @@ def test_depths_tell_lists_and_rows(csbctl: Csbctl, database: Database, redis_ur
 
 def test_depths_are_told_with_redis_down(csbctl: Csbctl) -> None:
     csbctl.env["CSB_REDIS_URL"] = "redis://127.0.0.1:9"
-    [row] = csbctl.json("queue", "depths")
+    row, _ = csbctl.json("queue", "depths")  # aws and sandbox
     assert row["messages"] is None
     assert "did not answer" in row["queue"]
 

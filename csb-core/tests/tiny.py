@@ -33,6 +33,7 @@ from csb_core.queue import Queue, encode
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_draft, make_tenant
 from csb_core.worker.action import Action, Attempt
+from csb_core.worker.companion import Companion
 from csb_core.worker.fitness import fit
 from csb_core.worker.main import WorkerProcess, create
 
@@ -265,10 +266,13 @@ class Tiny:
         actions: Mapping[str, Action] = NOOP,
         *,
         probe: Callable[[], None] = fit,
+        companion: Companion | None = None,
         **settings: Any,
     ) -> WorkerProcess:
         """A worker that is wired and not started."""
-        return create(PROVIDER, actions, self.settings(**settings), probe=probe)
+        return create(
+            PROVIDER, actions, self.settings(**settings), probe=probe, companion=companion
+        )
 
     @contextmanager
     def working(
