@@ -7,9 +7,17 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from db.tests.world import SERVICES, acting, claim, content, draft, end_of, submit
+from db.tests.world import SERVICES, acting, carry_out, claim, content, draft, end_of, submit
 
-from csb_core import claimed_utils, leases, requests, util_status, util_store
+from csb_core import (
+    claimed_utils,
+    leases,
+    oversight,
+    replays,
+    requests,
+    util_status,
+    util_store,
+)
 from csb_core.db import Connection
 from csb_core.models import UtilLimits
 from csb_core.states import Status
@@ -109,3 +117,19 @@ def test_what_is_pinned_is_run_whatever_became_of_the_util(
     code = claimed_utils.fetch(sandbox, one.correlation_id, lease.token)
     assert code is not None
     assert code.code == CODE
+
+
+def test_a_replay_runs_what_the_failed_one_ran(
+    shared: Database, tenant: UUID, util: UUID, sandbox: Connection
+) -> None:
+    one = make_util_draft(shared.api, tenant, util)
+    carry_out(shared, one, Status.FAILED)
+    with as_tenant(shared.api, tenant) as conn:
+        head = util_store.seen(conn, util)
+        util_store.update(conn, head, content=content(code="another"), by="k")
+    with acting(shared, "csb_admin_user") as conn:
+        failure = oversight.find_failure(conn, one.correlation_id)
+        [again] = replays.drafts_of([failure], actor="grace", request_id="r")
+        assert again.util == one.util
+        assert requests.insert(conn, [again])[0].outcome == "created"
+    assert claim(sandbox, again).util == one.util

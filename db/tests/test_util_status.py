@@ -7,9 +7,10 @@ from uuid import UUID
 import pytest
 from db.tests.world import acting, cancel, carry_out, claim, content, submit
 
-from csb_core import claimed_utils, util_shares, util_status, util_store
+from csb_core import claimed_utils, util_shares, util_status, util_store, util_versions
 from csb_core.db import Connection
-from csb_core.errors import Conflict
+from csb_core.errors import Conflict, NotFound
+from csb_core.models import Draft
 from csb_core.states import Status
 from csb_core.testing import (
     Database,
@@ -32,59 +33,79 @@ def util(shared: Database, tenant: UUID) -> UUID:
 
 
 def test_activation_needs_a_green_test_of_that_very_version(shared: Database, tenant: UUID) -> None:
-    util = make_util(shared.api, tenant, test_cases=TESTS)
-    other = make_util(shared.api, tenant, test_cases=TESTS)
+    util, other = (
+        make_util(shared.api, tenant, test_cases=TESTS, execution_config={}) for _ in range(2)
+    )
 
     def activate() -> Util:
         with as_tenant(shared.api, tenant) as conn:
             return util_status.activate(conn, util, by="k")
 
-    carry_out(
-        shared, make_util_draft(shared.api, tenant, other, action="test_util")
-    )  # the same code
-    carry_out(shared, make_util_draft(shared.api, tenant, util, action="test_util"), Status.FAILED)
-    submit(shared, make_util_draft(shared.api, tenant, util, action="test_util"))  # still waits
+    def test_of(util_id: UUID) -> Draft:
+        return make_util_draft(shared.api, tenant, util_id, action="test_util")
+
+    carry_out(shared, test_of(other))  # the same code and the same cases, of another util
+    carry_out(shared, test_of(util), Status.FAILED)
+    submit(shared, test_of(util))  # still waits
     with pytest.raises(Conflict, match="test"):
         activate()
-    carry_out(shared, make_util_draft(shared.api, tenant, util, action="test_util"))
+    carry_out(shared, test_of(util))
     assert (activate().status, activate().active_version) == ("active", 1)
 
     with as_tenant(shared.api, tenant) as conn:
-        head = util_store.update(
-            conn, activate(), content=content(code="2", test_cases=TESTS), by="k"
-        )
+        harder = content(test_cases=[*TESTS, {"name": "two", "input": 2, "expected": 2}])
+        head = util_store.update(conn, activate(), content=harder, by="k")
+        first, second = (util_versions.get(conn, util, number) for number in (1, 2))
+    assert first.digest == second.digest  # the same code: its tests are not of it
     assert head.active_version == 1
     with pytest.raises(Conflict, match="version 2"):
         activate()
+    with as_tenant(shared.api, tenant) as conn:
+        assert util_versions.rollback(conn, util, 2, by="k").active_version == 1
+
+
+def test_what_was_tested_runs_again_at_once_by_a_rollback(shared: Database, tenant: UUID) -> None:
+    util = make_util(shared.api, tenant, test_cases=TESTS)
+    carry_out(shared, make_util_draft(shared.api, tenant, util, action="test_util"))
+    with as_tenant(shared.api, tenant) as conn:
+        head = util_status.activate(conn, util, by="k")
+        head = util_store.update(conn, head, content=content(code="2"), by="k")
+        assert head.active_version == 2
+        head = util_store.update(conn, head, content=content(code="3", test_cases=TESTS), by="k")
+        assert head.active_version == 2
+        untested = util_versions.rollback(conn, util, 3, by="k")
+        assert (untested.version, untested.active_version) == (4, 2)
+        tested = util_versions.rollback(conn, util, 1, by="k")
+        assert (tested.version, tested.active_version) == (5, 5)
+    assert make_util_draft(shared.api, tenant, util).util is not None
 
 
 def test_a_util_is_not_deleted_while_somebody_may_count_on_it(
     shared: Database, tenant: UUID, util: UUID
 ) -> None:
-    other = make_tenant(shared.admin)
     one = make_util_draft(shared.api, tenant, util)
     submit(shared, one)
-    with as_tenant(shared.api, tenant) as conn:
-        share = util_shares.share(conn, util, other, permission="read", by="k")
-    with (
-        as_tenant(shared.api, tenant) as conn,
-        pytest.raises(Conflict, match="1 shares and 1 exec"),
-    ):
-        util_status.delete(conn, util, by="k")
+
+    def delete() -> None:
+        with as_tenant(shared.api, tenant) as conn:
+            util_status.delete(conn, util, by="k")
+
+    with pytest.raises(Conflict, match="0 shares and 1 exec"):
+        delete()
     with acting(shared, "csb_api_user") as conn:
         cancel(conn, one)
-    with (
-        as_tenant(shared.api, tenant) as conn,
-        pytest.raises(Conflict, match="1 shares and 0 exec"),
-    ):
-        util_status.delete(conn, util, by="k")
+    with as_tenant(shared.api, tenant) as conn:
+        grantee = make_tenant(shared.admin)
+        share = util_shares.share(conn, util, grantee, permission="read", by="k")
+    with pytest.raises(Conflict, match="1 shares and 0 exec"):
+        delete()
     with as_tenant(shared.api, tenant) as conn:
         util_shares.unshare(conn, util, share.share_id)
-        util_status.delete(conn, util, by="k")
+    delete()
+    with as_tenant(shared.api, tenant) as conn:
         assert util_store.get(conn, util) is None
-    assert make_util(shared.api, tenant, name="the name") != make_util(
-        shared.api, other, name="the name"
-    )
+        with pytest.raises(NotFound):
+            util_versions.get(conn, util, 1)
 
 
 def test_an_owner_does_not_learn_of_anothers_executions_by_deleting(
