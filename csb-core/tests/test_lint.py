@@ -33,7 +33,7 @@ from csb_core.lint import (
     validate,
 )
 from csb_core.lint.__main__ import main as lint
-from csb_core.lint.inspector import program
+from csb_core.lint.inspector import loops, program
 from csb_core.lint.rulebook import rulebook
 from csb_core.lint.verdict import security_score
 
@@ -193,6 +193,20 @@ def test_a_hostile_source_gets_an_answer(source: str) -> None:
     assert len(verdict.validation_errors) <= LintLimits().findings
 
 
+def test_texts_that_would_grow_are_not_followed() -> None:
+    source = "x='a'" + ".replace('a','aaaa')" * 60
+    assert rules(check(source)) == ["COM006", "ENT001"]
+
+
+def test_memory_that_runs_out_late_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loops, "look", exhausted)
+    answer = program.inspect(_asked("x = eval\n" + GOOD))
+    assert [rule for rule, *_ in answer["found"]] == ["FUN001", "SYN002"]
+
+
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.text(max_size=400))
 @example("\ufeff")
@@ -221,24 +235,24 @@ def test_any_pile_of_syntax_gets_an_answer(source: str) -> None:
     if "\0" in source or any("\ud800" <= char <= "\udfff" for char in source):
         assert not check(source).is_valid
         return
-    answer = program.inspect(
-        {
-            "source": source,
-            "kind": "script",
-            "declared": dict.fromkeys(
-                ("description", "owner", "input_schema", "output_schema", "limits"), True
-            )
-            | {"dependencies": []},
-            "rules": [],
-            "allowed_packages": {},
-            "lists": dict(rulebook().lists),
-        }
-    )
+    answer = program.inspect(_asked(source))
     lines = source.count("\n") + source.count("\r") + 1
     for rule, line, col, _ in answer["found"]:
         assert rule in rulebook().rules
         assert 1 <= line <= lines + 1
         assert col >= 1
+
+
+def _asked(source: str) -> dict[str, Any]:
+    said = ("description", "owner", "input_schema", "output_schema", "limits")
+    return {
+        "source": source,
+        "kind": "transformer",
+        "declared": dict.fromkeys(said, True) | {"dependencies": []},
+        "rules": [],
+        "allowed_packages": {},
+        "lists": dict(rulebook().lists),
+    }
 
 
 # Its own limits.
@@ -312,6 +326,16 @@ def test_an_inspector_that_ends_badly_is_the_source_s_fault(
 ) -> None:
     _instead_of_the_inspector(monkeypatch, instead)
     assert rules(check(GOOD)) == [rule]
+
+
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = "x" * 500_000
+    answer = f"import json; print(json.dumps({{'found': [], 'cost': None, 'more': '{long}'}}))"
+    _instead_of_the_inspector(monkeypatch, answer.replace(long, "' + 'x' * 500_000 + '"))
+    assert rules(check(GOOD)) == []
+    assert rules(check(GOOD, limits=LintLimits(answer_bytes=100_000))) == ["SYN002"]
 
 
 def test_an_answer_that_is_none_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +432,12 @@ def test_a_bound_in_the_source_is_held_against_the_limit() -> None:
 
 
 # The score.
+
+
+def test_three_findings_of_a_rule_count() -> None:
+    one = Finding(rule="FUN008", line=1, col=1, severity="warning", message="")
+    scores = [security_score(rulebook(), [one] * times) for times in range(6)]
+    assert scores == [100, 95, 90, 85, 85, 85]
 
 
 def test_a_minimum_score_is_asked_for() -> None:

@@ -79,8 +79,8 @@ SNIPPETS: dict[str, tuple[str, str]] = {
         "",
     ),
     "the same, set later": (
-        "class A:\n    T = '{a}'\n    def f(self, x):\n        self.T = x\n"
-        "        return self.T.format(1)",
+        ("class A:\n    T = '{a}'\n    def f(self, x):\n        self.T = x\n"
+        "        return self.T.format(1)"),
         "DUN007:5:16",
     ),
     "a template bound twice": ("T = '{a}'\nT = open\nx = T.format(1)", "FUN002:2:5 DUN007:3:5"),
@@ -124,8 +124,8 @@ SNIPPETS: dict[str, tuple[str, str]] = {
         "DUN008:5:16",
     ),
     "an exception under another name": (
-        "def f(x):\n    try:\n        x.a\n    except ValueError as e:\n        y = e\n"
-        "    return y.obj",
+        ("def f(x):\n    try:\n        x.a\n    except ValueError as e:\n        y = e\n"
+        "    return y.obj"),
         "DUN008:6:12",
     ),
     "an exception in __exit__": (
@@ -187,6 +187,10 @@ SNIPPETS: dict[str, tuple[str, str]] = {
     "comprehension's first iterable": ("x = [eval for eval in [eval]]", "FUN001:1:24"),
     "eval unbound again": ("eval = 1\ndel eval\nx = eval", "FUN007:1:1 FUN007:2:5 FUN001:3:5"),
     "global": ("def f():\n    global eval\n    return eval", "FUN001:3:12"),
+    "global in a function of one that binds it": (
+        "def f(eval):\n    def g():\n        global eval\n        return eval\n    return g",
+        "FUN001:4:16",
+    ),
     "class scope": ("class A:\n    exec = exec", "FUN007:2:5 FUN001:2:12"),
     "import as a builtin": ("from math import sqrt as eval", ""),
     "parameters may be called as they like": ("def f(input, vars):\n    return input, vars", ""),
@@ -306,8 +310,8 @@ SNIPPETS: dict[str, tuple[str, str]] = {
     "a nap": ("import time\ndef f():\n    time.sleep(1)", ""),
     "doubling": ("def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)", "COST003:1:1"),
     "cubic": (
-        "def f(a, b, c):\n"
-        "    return [1 for x in a for y in b for z in c]", "COST001:1:1 COST003:2:12",
+        ("def f(a, b, c):\n"
+        "    return [1 for x in a for y in b for z in c]"), "COST001:1:1 COST003:2:12",
     ),
     "quadratic": (
         "def f(a):\n    for x in a:\n        for y in a:\n            print(x, y)", "COST004:3:9",
