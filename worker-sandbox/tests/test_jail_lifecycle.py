@@ -254,8 +254,8 @@ def test_a_zygote_that_hangs_is_replaced_and_costs_no_more_than_its_runs(
         with ThreadPoolExecutor(2) as pool:
             ran = list(pool.map(lambda _: run(sandbox), range(2)))
 
-        # One had a jail whose end nobody told, the other had none.
-        assert [one.exit_reason for one in ran] == ["internal", "internal"]
+        # One had the jail that stood ready, the other had none.
+        assert sorted(one.exit_reason for one in ran) == ["internal", "ok"]
         until(lambda: run(sandbox).exit_reason == "ok")
         assert zygote_of(sandbox) != zygote
         until(lambda: not alive({zygote}))

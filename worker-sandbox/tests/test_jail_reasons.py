@@ -153,12 +153,26 @@ def test_what_is_no_answer_of_ours_is_never_taken_for_one(
     assert ran.error is not None
 
 
-def test_a_forged_answer_is_only_the_forgers_own_result(sandbox: Sandbox) -> None:
+def test_a_frame_without_the_jobs_seal_is_none(sandbox: Sandbox) -> None:
     code = (
-        'import os\ndef transform(data):\n b = b\'{"reason":"ok","value":1}\'\n'
-        " os.write(4, b'\\0\\0\\0' + bytes([len(b)]) + b)\n os._exit(0)"
+        "import os\ndef transform(data):\n"
+        " b = b'0' * 32 + b'{\"reason\":\"ok\",\"value\":1}'\n"
+        " os.write(4, b'\\0\\0\\0' + bytes([len(b)]) + b)\n return 2"
     )
-    assert (run(sandbox, code).exit_reason, run(sandbox, code).value) == ("ok", 1)
+    for _ in range(5):
+        ran = run(sandbox, code)
+        assert (ran.exit_reason, ran.value) == ("rejected", None)
+
+
+def test_where_the_kernel_does_not_tell_of_a_process_its_end_is_awaited(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker_sandbox.jails.Jail.measure", lambda _: None)
+    ran = run(sandbox, "def transform(data): return data", 5)
+
+    assert (ran.exit_reason, ran.value) == ("ok", 5)
+    assert ran.memory_peak_kb > 0
+    assert ran.wall_ms < 4000
 
 
 def test_a_traceback_shows_the_authors_own_lines_only(sandbox: Sandbox) -> None:

@@ -29,7 +29,7 @@ class Answer:
 
 
 def read(body: bytes) -> Answer:
-    """Parse a frame's body under caps of size, depth and numbers. Raises Unreadable."""
+    """Parse a frame's JSON under caps of size, depth and numbers. Raises Unreadable."""
     if len(body) > frames.MAX_RESULT:
         raise Unreadable("it is longer than any result may be")
     if frames.too_deep(body):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from worker_sandbox.cgroups import Leaf, Leaves
@@ -17,6 +19,8 @@ from worker_sandbox.jail.zygote import ENDED
 #: clock_getcpuclockid(3): the processor time of a whole process.
 _CPUCLOCK_SCHED: Final = 2
 _LONGEST_EXCUSE: Final = 4096
+#: The peak of what was resident, in proc_pid_status(5).
+_PEAK: Final = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,18 @@ class Jail:
             return time.clock_gettime((~self.pid << 3) | _CPUCLOCK_SCHED) * 1000.0
         except OSError:
             return 0.0
+
+    def measure(self) -> Ended | None:
+        """What it has used until now, while it waits to be ended; None when that cannot be told."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_bytes()
+            cpu = time.clock_gettime((~self.pid << 3) | _CPUCLOCK_SCHED)
+        except OSError:
+            return None
+        peak = _PEAK.search(status)
+        if peak is None or self.is_dead():
+            return None
+        return Ended(code=0, signal=0, cpu_ms=1000.0 * cpu, memory_peak_kb=int(peak[1]))
 
     def read_end(self) -> Ended | None:
         """How it ended; None when its zygote died and nobody can say. Blocks until it is told."""

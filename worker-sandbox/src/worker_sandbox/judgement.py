@@ -32,7 +32,7 @@ def decide(watch: Watch, memory_limit_mb: int) -> Answer | tuple[ExitReason, Fau
 _WHY: Final = {
     "timeout": "the time or the processor budget was used up",
     "output": "more was printed or given back than is allowed",
-    "rejected": "the jail did not keep to the protocol: it sent more than one frame, or lived on",
+    "rejected": "the jail did not keep to the protocol: what it sent is not its one sealed frame",
 }
 
 
@@ -53,7 +53,7 @@ def _by_frame(received: bytes) -> Answer | tuple[ExitReason, Fault]:
     if len(received) < header or len(received) != header + frames.HEADER.unpack_from(received)[0]:
         return _because("rejected", "the jail sent a frame that does not end")
     try:
-        return answers.read(received[header:])
+        return answers.read(received[header + frames.SEAL :])
     except Unreadable as exc:
         return _because("rejected", f"the jail sent what it may not: {exc}")
 

@@ -77,6 +77,11 @@ class Pool:
         """Jails that wait."""
         return len(self._ready)
 
+    def waiting(self) -> tuple[int, ...]:
+        """The process ids of those that wait."""
+        with self._changed:
+            return tuple(held.jail.pid for held in self._ready)
+
     def take(self, seconds: float) -> Held:
         """A jail that stands; raises SandboxUnavailable when none comes in time."""
         until = monotonic() + seconds

@@ -73,6 +73,10 @@ class Sandbox:
         """Jails that wait for a job."""
         return self._pool.ready
 
+    def waiting(self) -> tuple[int, ...]:
+        """The process ids of the jails that wait."""
+        return self._pool.waiting()
+
     def run(self, job: Job) -> Run:
         """Do a job in a jail of its own and tell what came of it; never raises for what it does."""
         try:
@@ -116,7 +120,11 @@ class Sandbox:
             )
         except (TypeError, ValueError) as exc:
             return self._failed("rejected", f"the job cannot be told to a jail: {exc}")
-        watch.follow()
+        try:
+            watch.follow()
+        except OSError as exc:
+            # Ours: a control group that does not take a limit, or no descriptor left.
+            return self._failed("internal", f"the job could not be watched: {exc}")
         match judgement.decide(watch, job.limits.memory_limit_mb):
             case Answer(reason=reason, value=value, error=error):
                 pass

@@ -1,7 +1,8 @@
 """One job in one jail, watched from outside until its process is gone.
 
 Nothing here believes the jail: the deadline, the processor budget and the caps are ours, and the
-frame that it sends is bytes until its process has ended.
+frame that it sends is only bytes here. When that is whole the process is measured and killed:
+nothing that it might do later counts, and nobody waits for the kernel to clear it away.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import select
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -18,8 +21,6 @@ from worker_sandbox.jails import Ended, Jail
 from worker_sandbox.job import ExitReason, Job
 from worker_sandbox.prints import Prints
 
-#: How long a process may live after its frame is whole.
-_GRACE: Final = 0.5
 #: How long a killed process may take to end.
 _DYING: Final = 10.0
 #: What the interpreter itself takes of a control group's memory, page tables and all.
@@ -31,7 +32,7 @@ _CORES: Final = os.cpu_count() or 1
 
 
 class Watch:
-    """What is seen of one run. `follow` returns when the process has ended."""
+    """What is seen of one run. `follow` returns when nothing more of it counts."""
 
     def __init__(self, jail: Jail, job: Job, *, flood_bytes: int, scratch_bytes: int) -> None:
         self.stdout = Prints()
@@ -46,11 +47,12 @@ class Watch:
         self._jail = jail
         self._memory = (job.limits.memory_limit_mb << 20) + scratch_bytes + _OVERHEAD
         self._flood = flood_bytes
-        self._to_send = memoryview(_frame(job, scratch_bytes))
+        self._seal = secrets.token_hex(frames.SEAL // 2).encode()
+        self._to_send = memoryview(_frame(job, scratch_bytes, self._seal))
         self._began = monotonic()
         self._deadline = self._began + job.limits.timeout_seconds
         self._next_look = self._began
-        self._whole_at: float | None = None
+        self._whole = False
         self._killed_at: float | None = None
         self._poll = select.poll()
         for descriptor, events in (
@@ -63,7 +65,7 @@ class Watch:
             self._poll.register(descriptor, events)
 
     def follow(self) -> None:
-        """Hand the job over and watch until the process has ended."""
+        """Hand the job over and watch until its frame is whole, or its process has ended."""
         if self._jail.leaf is not None:
             self._jail.leaf.limit_memory(self._memory)
         self._send()
@@ -71,17 +73,37 @@ class Watch:
             ready = dict(self._poll.poll(self._wait_ms()))
             for descriptor in ready:
                 self._attend(descriptor)
+            if self._whole and self._killed_at is None and self._measured():
+                break
             if self._jail.ended in ready:
-                self.ended = self._jail.read_end()
+                self.ended = self._read_end()
                 break
             if self._killed_at is not None and monotonic() > self._killed_at + _DYING:
                 break  # the kernel does not end it: nobody can say what became of it
             self._judge()
         self.wall_ms = 1000.0 * (monotonic() - self._began)
-        self.out_of_memory = self._jail.leaf is not None and self._jail.leaf.ran_out_of_memory()
+        self.out_of_memory = not self._whole and self._found_out_of_memory()
         for descriptor in (self._jail.result, self._jail.stdout, self._jail.stderr):
             while self._attend(descriptor):
                 pass
+
+    def _measured(self) -> bool:
+        """Measure what waits with its whole frame sent, and kill it; False to await its end."""
+        self.ended = self._jail.measure()
+        self._killed_at = monotonic()
+        self._jail.kill()
+        return self.ended is not None
+
+    def _read_end(self) -> Ended | None:
+        """How its process ended; behind a whole frame that was by us, or counts no more."""
+        ended = self._jail.read_end()
+        if ended is None or not self._whole:
+            return ended
+        return replace(ended, code=0, signal=0)
+
+    def _found_out_of_memory(self) -> bool:
+        leaf = self._jail.leaf
+        return leaf is not None and leaf.ran_out_of_memory()
 
     def _attend(self, descriptor: int) -> bool:
         """Read or write once; False when there is nothing more to expect."""
@@ -115,29 +137,31 @@ class Watch:
         return bool(self._to_send)
 
     def _receive(self, data: bytes) -> None:
-        """Keep a frame and one byte more; a second frame shows as that byte."""
+        """Gather one frame; what is sealed otherwise or goes on behind it is none."""
+        if self._whole or self.verdict is not None:
+            return
         self.received += data
         if len(self.received) < frames.HEADER.size:
             return
         (length,) = frames.HEADER.unpack_from(self.received)
-        whole = frames.HEADER.size + length
+        rest = len(self.received) - frames.HEADER.size - length
         if length > frames.MAX_RESULT:
             self._kill("output")
-            self._forget(self._jail.result)
-        elif len(self.received) > whole:
-            del self.received[whole + 1 :]
+        elif rest > 0 or not self._sealed():
             self._kill("rejected")
-            self._forget(self._jail.result)
-        elif len(self.received) == whole:
-            self._whole_at = monotonic()
+        else:
+            self._whole = rest == 0
+
+    def _sealed(self) -> bool:
+        """Whether the seal stands, as far as it has come."""
+        seal = self.received[frames.HEADER.size :][: frames.SEAL]
+        return self._seal.startswith(seal)
 
     def _judge(self) -> None:
         """Kill what has gone past a limit."""
         now = monotonic()
         if now >= self._deadline:
             self._kill("timeout")
-        elif self._whole_at is not None and now >= self._whole_at + _GRACE:
-            self._kill("rejected")
         elif self.stdout.total + self.stderr.total > self._flood:
             self._kill("output")
         elif now >= self._next_look:
@@ -150,8 +174,6 @@ class Watch:
         if self._killed_at is not None:
             return 1000.0
         until = min(self._deadline, self._next_look)
-        if self._whole_at is not None:
-            until = min(until, self._whole_at + _GRACE)
         return max(0.0, math.ceil(1000.0 * (until - monotonic())))
 
     def _kill(self, verdict: ExitReason) -> None:
@@ -167,11 +189,12 @@ class Watch:
             return  # forgotten before
 
 
-def _frame(job: Job, scratch_bytes: int) -> bytes:
+def _frame(job: Job, scratch_bytes: int, seal: bytes) -> bytes:
     """The job as the jail reads it. Raises ValueError or TypeError for what cannot be told."""
     budget = job.limits.cpu_limit * job.limits.timeout_seconds
     body = json.dumps(
         {
+            "seal": seal.decode(),
             "kind": job.kind,
             "code": job.code,
             "input": job.input,
@@ -183,4 +206,4 @@ def _frame(job: Job, scratch_bytes: int) -> bytes:
     ).encode()
     if len(body) > frames.MAX_JOB:
         raise ValueError(f"it is {len(body)} bytes; {frames.MAX_JOB} are allowed")
-    return frames.frame(body)
+    return frames.HEADER.pack(len(body)) + body

@@ -1,4 +1,8 @@
-"""What passes between supervisor and jail: one frame each way, a length and that much JSON."""
+"""What passes between supervisor and jail: one frame each way, a length and that many bytes.
+
+The job is JSON. The result is JSON behind a seal, which came with the job: what the code writes
+into our pipe by mistake, or before it had a job, is no frame.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,13 @@ FAILED: Final = b"F"
 
 MAX_VALUE: Final = 1 << 20
 MAX_DEPTH: Final = 100
+SEAL: Final = 32
 #: The value, or an error with its traceback; and what surrounds it.
 MAX_RESULT: Final = MAX_VALUE + (64 << 10)
 MAX_JOB: Final = 64 << 20
 
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKET: Final = re.compile(rb"[\[{]|[\]}]")
-
-
-def frame(body: bytes) -> bytes:
-    """A body behind its length."""
-    return HEADER.pack(len(body)) + body
 
 
 def read(descriptor: int, limit: int) -> bytes | None:
