@@ -45,6 +45,8 @@ OWNER: Final[Mapping[str, Sight]] = {
     "csb_tenants": "all",
     "csb_api_keys": "all",
     "csb_requests": "all",
+    "csb_requests_ref": "all",
+    "csb_requests_audit": "all",
     "csb_utils": "all",
     "csb_util_versions": "all",
     "csb_util_shares": "all",

@@ -24,6 +24,7 @@ class Tenant:
     name: str
     status: TenantStatus
     requests_per_minute: int | None
+    retention_days: int | None
     created_at: datetime
 
 
@@ -37,7 +38,8 @@ def create(
             INSERT INTO csb_app.csb_tenants (tenant_id, code, name, requests_per_minute)
             VALUES (%(tenant_id)s, %(code)s, %(name)s, %(requests_per_minute)s)
             ON CONFLICT (code) DO NOTHING
-            RETURNING tenant_id, code, name, status, requests_per_minute, created_at
+            RETURNING tenant_id, code, name, status, requests_per_minute, retention_days,
+                      created_at
             """,
             {
                 "tenant_id": uuid4(),
@@ -57,7 +59,8 @@ def list_all(conn: Connection) -> list[Tenant]:
     with conn.cursor(row_factory=class_row(Tenant)) as cur:
         cur.execute(
             """
-            SELECT tenant_id, code, name, status, requests_per_minute, created_at
+            SELECT tenant_id, code, name, status, requests_per_minute, retention_days,
+                   created_at
               FROM csb_app.csb_tenants
              ORDER BY code
             """
@@ -70,7 +73,8 @@ def find(conn: Connection, code: str) -> Tenant:
     with conn.cursor(row_factory=class_row(Tenant)) as cur:
         cur.execute(
             """
-            SELECT tenant_id, code, name, status, requests_per_minute, created_at
+            SELECT tenant_id, code, name, status, requests_per_minute, retention_days,
+                   created_at
               FROM csb_app.csb_tenants
              WHERE code = %s
             """,

@@ -15,6 +15,7 @@ from csb_core.ctl.audit import audit
 from csb_core.ctl.console import Console, Group
 from csb_core.ctl.doctor import doctor
 from csb_core.ctl.key import key
+from csb_core.ctl.maintain import maintain
 from csb_core.ctl.queue import queue
 from csb_core.ctl.request import request
 from csb_core.ctl.security import security
@@ -59,5 +60,5 @@ def main(ctx: click.Context, actor: str | None) -> None:
     console.actor = actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-for noun in (tenant, key, account, request, queue, doctor, security, audit):
+for noun in (tenant, key, account, request, queue, doctor, security, audit, maintain):
     main.add_command(noun)

@@ -52,18 +52,22 @@ def required(environ: MutableMapping[str, str], name: str) -> str:
 
 @contextmanager
 def database(environ: MutableMapping[str, str], actor: str) -> Iterator[Connection]:
-    """One transaction as the administrator's role, put down to `actor`.
+    """One transaction as the administrator's role, put down to `actor`; raises as `connection`."""
+    with connection(environ) as conn, acting(conn, actor):
+        yield conn
+
+
+@contextmanager
+def connection(environ: MutableMapping[str, str]) -> Iterator[Connection]:
+    """A connection as the administrator's role, for what takes more than one transaction.
 
     Raises StoreUnavailable when PostgreSQL is away, StoreRejected when it refused something.
     """
     url = required(environ, DATABASE)
     try:
-        with (
-            psycopg.connect(
-                url, autocommit=True, connect_timeout=5, application_name="csbctl"
-            ) as conn,
-            acting(conn, actor),
-        ):
+        with psycopg.connect(
+            url, autocommit=True, connect_timeout=5, application_name="csbctl"
+        ) as conn:
             set_json_loads(orjson.loads, conn)
             yield conn
     except (psycopg.OperationalError, psycopg.InterfaceError) as exc:

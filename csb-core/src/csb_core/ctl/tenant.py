@@ -7,17 +7,20 @@ from dataclasses import asdict
 
 import click
 
-from csb_core import tenants, util_ceilings
+from csb_core import retention, tenants, util_ceilings
 from csb_core.ctl.console import Console, Group, pass_console
 from csb_core.ctl.surroundings import database
+from csb_core.errors import ConfigurationError
 from csb_core.tenants import TenantStatus
 
-COLUMNS = ("code", "name", "status", "requests_per_minute", "created_at", "tenant_id")
+COLUMNS = (
+    "code", "name", "status", "requests_per_minute", "retention_days", "created_at", "tenant_id",
+)  # fmt: skip
 
 
 @click.group(cls=Group)
 def tenant() -> None:
-    """Tenants: create, list, suspend, resume; what their utils may take."""
+    """Tenants: create, list, suspend, resume; what is kept of them, what their utils may take."""
 
 
 @tenant.command()
@@ -68,7 +71,7 @@ def resume(console: Console, code: str) -> None:
 @click.option("--running", type=click.IntRange(0), help="At the same time; 0: the usual number.")
 @click.option("--security-score", type=click.IntRange(0, 100), help="The least that still runs.")
 @pass_console
-def ceilings(console: Console, code: str, **wanted: float | None) -> None:
+def ceilings(console: Console, /, code: str, **wanted: float | None) -> None:
     """Show what a tenant's utils may take at most, after changing what is given.
 
     They bind new executions, of a tenant's own utils and of those shared with it.
@@ -78,6 +81,25 @@ def ceilings(console: Console, code: str, **wanted: float | None) -> None:
         if any(value is not None for value in wanted.values()):
             util_ceilings.change(conn, tenant_id, wanted)
         found = util_ceilings.of(conn, tenant_id)
+    console.show(asdict(found))
+
+
+@tenant.command("retention")
+@click.argument("code")
+@click.option("--days", type=click.IntRange(1, 36_500), help="Keep what has ended so long.")
+@click.option(
+    "--default", "usual", is_flag=True, help="Keep it as long as the platform usually does."
+)
+@pass_console
+def retention_(console: Console, code: str, days: int | None, usual: bool) -> None:  # noqa: FBT001
+    """Show for how long a tenant's ended requests are kept, after changing it if asked to."""
+    if days is not None and usual:
+        raise ConfigurationError("give --days or --default, not both")
+    with database(os.environ, console.actor) as conn:
+        found = tenants.find(conn, code)
+        if days is not None or usual:
+            retention.change(conn, found.tenant_id, days)
+            found = tenants.find(conn, code)
     console.show(asdict(found))
 
 
