@@ -17,6 +17,7 @@ from api_service.circuit import Circuit
 from api_service.forgetting import Forgetter
 from api_service.hearing import Hearing
 from api_service.limits import Limits
+from api_service.outage import OutagePool
 from api_service.reading import Reader
 from api_service.submitter import Submitter
 from api_service.ticker import Ticker
@@ -87,6 +88,7 @@ def open_deps(app: Flask, settings: ApiSettings, rules: Contract | None = None) 
         most=settings.pool_max,
         timeout=timedelta(seconds=settings.pool_timeout_seconds),
         prepare=settings.database_prepare,
+        kind=OutagePool,
     )
     client = queue.connect(settings.redis_url.get_secret_value(), timeout=_REDIS_TIMEOUT)
     circuit = Circuit()

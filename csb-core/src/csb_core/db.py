@@ -30,13 +30,20 @@ _LIMIT_EXCEEDED = "54"
 
 
 def open_pool(
-    url: str, *, name: str, least: int, most: int, timeout: timedelta, prepare: bool = True
+    url: str,
+    *,
+    name: str,
+    least: int,
+    most: int,
+    timeout: timedelta,
+    prepare: bool = True,
+    kind: type[Pool] = ConnectionPool,
 ) -> Pool:
     """Open a pool of autocommit connections; call it after the fork, never before.
 
     It comes back at once, also when PostgreSQL is away: connections are made when they can be.
     """
-    pool: Pool = ConnectionPool(
+    pool = kind(
         url,
         kwargs={
             "autocommit": True,
