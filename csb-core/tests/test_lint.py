@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import resource
 import subprocess
 import sys
 import threading
@@ -342,6 +344,23 @@ def test_an_answer_that_is_none_is_ours(monkeypatch: pytest.MonkeyPatch) -> None
     _instead_of_the_inspector(monkeypatch, "print('{}')")
     with pytest.raises(LintUnavailable):
         check(GOOD)
+
+
+def test_no_descriptor_is_ours() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    refused = []
+    for spare in range(12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
+        try:
+            assert check(GOOD).is_valid
+        except LintUnavailable:
+            refused.append(spare)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused
+    assert refused == list(range(len(refused))), "with more it works"
 
 
 def test_no_python_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,21 +36,28 @@ def ask(question: Mapping[str, Any], limits: LintLimits) -> Answer:
 
     Raises LintUnavailable when no process could be started or its answer is not understood.
     """
-    data = json.dumps(question).encode()
+    try:
+        answer, code = _talk(json.dumps(question).encode(), limits)
+    except OSError as exc:
+        raise LintUnavailable(f"the inspector cannot be run: {exc.strerror}") from exc
+    if answer is None:
+        return _EXHAUSTED
+    return _understood(answer, code)
+
+
+def _talk(data: bytes, limits: LintLimits) -> tuple[bytes | None, int | None]:
+    """Return the answer, None when it came not in time or is too long, and the exit status."""
     read_end, write_end = os.pipe()
     try:
         with _inspector(data, write_end, limits) as process:
             os.close(write_end)
             write_end = -1
             answer = _read(read_end, limits)
-            code = _end(process) if answer is not None else None
+            return answer, _end(process) if answer is not None else None
     finally:
         os.close(read_end)
         if write_end >= 0:
             os.close(write_end)
-    if answer is None:
-        return _EXHAUSTED
-    return _understood(answer, code)
 
 
 @contextmanager
@@ -59,12 +66,9 @@ def _inspector(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start it in a session of its own; on leaving it is dead, whatever happened."""
     arguments = [_FOLDER, str(limits.cpu_seconds), str(limits.memory_mb), str(limits.answer_bytes)]
-    asked = -1
-    try:
-        asked = os.memfd_create("question", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(asked), "wb") as file:
-            file.write(data)
-        os.lseek(asked, 0, os.SEEK_SET)
+    with os.fdopen(os.memfd_create("question"), "w+b") as asked:
+        asked.write(data)
+        asked.seek(0)
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", "-S", "-E", "-B", "-W", "ignore", "-c", _START, *arguments],
             stdin=asked,
@@ -74,11 +78,6 @@ def _inspector(
             cwd="/",
             start_new_session=True,
         )
-    except OSError as exc:
-        raise LintUnavailable(f"the inspector cannot be started: {exc.strerror}") from exc
-    finally:
-        if asked >= 0:
-            os.close(asked)
     try:
         yield process
     finally:
