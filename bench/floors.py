@@ -57,6 +57,8 @@ def _floors(results: Results) -> Iterator[Floor]:
     yield at_most("POST to end at 50/s, p50 ms", "to_end_ms_p50", 8)
     yield at_most("POST to end at 50/s, p99 ms", "to_end_ms_p99", 30)
     yield times("GET hit/s, against a bare route", "hit_per_s", "bare_flask_per_s", 0.6)
+    yield at_most("beside a flood, p99 against alone: quick actions", "fair_quick_times", 3)
+    yield at_most("beside a flood, p99 against alone: slow actions", "fair_slow_times", 3)
     yield at_most("recovery after kill -9, p99 s", "recovery_s_p99", 10)
 
 

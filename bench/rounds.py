@@ -11,6 +11,7 @@ from typing import Final
 
 from bench import ours
 from bench.failure import Ended
+from bench.fairness import fairness
 from bench.recovery import recovery
 from bench.scene import Measure, Reading, stage
 from bench.servers import Platform
@@ -45,6 +46,7 @@ OURS: Final = (
     Ours(name="latency", measure=ours.latency),
     Ours(name="seen", measure=ours.seen, ages=False),
     Ours(name="drain", measure=ours.drain, with_api=False),
+    Ours(name="fairness", measure=fairness, with_api=False, ages=False),
     Ours(name="recovery", measure=recovery, ages=False, once=True),
 )
 

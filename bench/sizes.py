@@ -19,6 +19,8 @@ class Sizes:
     batch_connections: int = 4
     #: Requests that wait when the drain begins.
     drain: int
+    #: Requests of one tenant that wait while another asks for one at a time.
+    flood: int
     #: Open loop: requests a second, and for how long.
     rate: int = 50
     latency: float
@@ -39,6 +41,7 @@ FULL: Final = Sizes(
     warm=1.5,
     window=4.0,
     drain=30_000,
+    flood=20_000,
     latency=10.0,
     stock=40_000,
     history=2_000_000,
@@ -56,6 +59,7 @@ QUICK: Final = Sizes(
     warm=0.5,
     window=1.5,
     drain=5_000,
+    flood=5_000,
     latency=4.0,
     stock=12_000,
     history=0,

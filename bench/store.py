@@ -97,6 +97,18 @@ class Store:
         )
         return count
 
+    def have_ended(self, ids: Sequence[UUID]) -> bool:
+        """Whether none of these is open."""
+        is_open: bool = self._one(
+            """
+            SELECT EXISTS (SELECT
+                             FROM csb_app.csb_requests
+                            WHERE correlation_id = ANY (%s) AND finished_at IS NULL)
+            """,
+            (list(ids),),
+        )
+        return not is_open
+
     def finished_between(self, began: float, ended: float) -> int:
         """How many requests ended well within these moments of the wall clock."""
         count: int = self._one(

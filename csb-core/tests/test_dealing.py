@@ -130,21 +130,21 @@ def test_lists_of_providers_do_not_mix(queue: Queue) -> None:
     assert queue.standing().backlogs == []
 
 
-# -- shares
+# -- portions
 
 
 @pytest.mark.parametrize(
-    ("slots", "share", "most"),
+    ("slots", "portion", "most"),
     [(64, 0.75, 48), (8, 0.75, 6), (4, 0.5, 2), (3, 0.75, 2), (2, 0.75, 1), (1, 0.1, 1), (8, 1, 8)],
 )
-def test_alone_a_tenant_comes_to_its_share_and_to_one_at_least(
-    queue: Queue, slots: int, share: float, most: int
+def test_alone_a_tenant_comes_to_its_portion_and_to_one_at_least(
+    queue: Queue, slots: int, portion: float, most: int
 ) -> None:
     queue.publish(of(A, 100))
-    first = queue.deal(slots, share=share)
+    first = queue.deal(slots, portion=portion)
     assert len(first.messages) == most
     assert first.left
-    again = queue.deal(slots - most, share=share, held={str(A): most})
+    again = queue.deal(slots - most, portion=portion, held={str(A): most})
     assert again.messages == []
 
 
@@ -152,24 +152,24 @@ def test_floods_of_several_leave_a_slot_for_the_next(queue: Queue) -> None:
     floods = [uuid4() for _ in range(5)]
     for tenant in floods:
         queue.publish(of(tenant, 100))
-    held = Counter(str(decode(raw).tenant_id) for raw in queue.deal(64, share=0.75).messages)
+    held = Counter(str(decode(raw).tenant_id) for raw in queue.deal(64, portion=0.75).messages)
     assert set(held.values()) == {12}  # 3 times the four that stay free
     queue.publish(of(A, 50))
     free = 64 - held.total()
-    newcomer = queue.deal(free, share=0.75, held=held).messages
+    newcomer = queue.deal(free, portion=0.75, held=held).messages
     assert {decode(raw).tenant_id for raw in newcomer} == {A}
     assert 0 < len(newcomer) < free
 
 
 def test_the_last_slot_goes_to_whoever_holds_none(queue: Queue) -> None:
     queue.publish([*of(A, 3), *of(B, 3)])
-    assert told(queue.deal(1, share=0.75, held={str(A): 63}).messages) == "2:0"
+    assert told(queue.deal(1, portion=0.75, held={str(A): 63}).messages) == "2:0"
 
 
 def test_who_was_passed_over_keeps_its_turn(queue: Queue) -> None:
     queue.publish([*of(A, 9), *of(B, 9)])
     full = {str(A): 48}
-    assert told(queue.deal(3, share=0.75, held=full).messages) == "2:0 2:1"
+    assert told(queue.deal(3, portion=0.75, held=full).messages) == "2:0 2:1"
     assert told(queue.deal(1).messages) == "1:0"
 
 
@@ -178,7 +178,7 @@ def test_a_crowd_of_full_tenants_hides_nobody(queue: Queue) -> None:
     for tenant in crowd:
         queue.publish(of(UUID(tenant), 2))
     queue.publish(of(B, 1))
-    assert told(queue.deal(1, share=0.75, held=crowd).messages) == "2:0"
+    assert told(queue.deal(1, portion=0.75, held=crowd).messages) == "2:0"
 
 
 # -- what is not ours
@@ -411,7 +411,7 @@ class Model:
             if tenant_of(raw) not in self.round:
                 self.round.append(tenant_of(raw))
 
-    def deal(self, free: int, share: float, held: Counter[str]) -> list[bytes]:
+    def deal(self, free: int, portion: float, held: Counter[str]) -> list[bytes]:
         self.sort()
         dealt: list[bytes] = []
         held = Counter(held)
@@ -420,7 +420,7 @@ class Model:
             progress = False
             for tenant in list(self.round):
                 has = held[tenant]
-                fits = share == 1 or (has + 1) <= share / (1 - share) * (free - 1)
+                fits = portion == 1 or (has + 1) <= portion / (1 - portion) * (free - 1)
                 if free and self.lists[tenant] and (has == 0 or fits):
                     dealt.append(self.lists[tenant].popleft())
                     held[tenant] += 1
@@ -476,9 +476,9 @@ def test_the_scripts_do_as_the_model_does(queue: Queue, steps: list[Any]) -> Non
                 new = [message(t) if t else b"garbage %d" % new_id().int for t in tenants]
                 queue.publish(new)
                 model.unsorted.extend(new)
-            case ("deal", free, share, held):
-                dealt = queue.deal(free, share=share, held=held).messages
-                assert dealt == model.deal(free, share, Counter(held))
+            case ("deal", free, portion, held):
+                dealt = queue.deal(free, portion=portion, held=held).messages
+                assert dealt == model.deal(free, portion, Counter(held))
                 hand = dealt
             case ("wait and deal", free):
                 popped = queue.wait(0.01)

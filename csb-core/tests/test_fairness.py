@@ -22,7 +22,7 @@ from csb_core.worker.action import Attempt
 from csb_core.worker.rescuer import HIGH_WATER, Rescuer
 
 #: Of eight slots, what one tenant alone may hold.
-SHARE = 6
+PORTION = 6
 
 
 @dataclass(slots=True)
@@ -99,21 +99,21 @@ def test_two_tenants_with_slow_actions_go_on_side_by_side(tiny: Tiny) -> None:
         assert tiny.await_ends(flood) == {"SUCCESS": 60}
 
 
-# -- the share
+# -- the portion
 
 
 def test_one_tenant_alone_leaves_slots_for_the_next(tiny: Tiny) -> None:
     held, other = Held(), tiny.another_tenant()
     flood = tiny.submit(20, "held")
     with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=2.0):
-        eventually(lambda: held.begun == SHARE)
+        eventually(lambda: held.begun == PORTION)
         time.sleep(0.3)
-        assert held.begun == SHARE
+        assert held.begun == PORTION
         for _ in range(3):
             assert tiny.await_ends(tiny.submit(tenant=other), within=1) == {"SUCCESS": 1}
         held.let_go(20)
         assert tiny.await_ends(flood) == {"SUCCESS": 20}
-    assert held.most[tiny.tenant] == SHARE
+    assert held.most[tiny.tenant] == PORTION
 
 
 def test_what_is_on_its_way_to_a_lease_counts_as_well(
@@ -129,9 +129,9 @@ def test_what_is_on_its_way_to_a_lease_counts_as_well(
     held, other = Held(), tiny.another_tenant()
     flood = tiny.submit(20, "held")
     with tiny.working({"held": Act(do=held), "noop": Act(do=done)}, block_seconds=2.0) as worker:
-        eventually(lambda: worker.loop.slots.coming().total() == SHARE)
+        eventually(lambda: worker.loop.slots.coming().total() == PORTION)
         assert tiny.await_ends(tiny.submit(tenant=other)) == {"SUCCESS": 1}
-        assert held.most[tiny.tenant] == SHARE
+        assert held.most[tiny.tenant] == PORTION
         held.let_go(20)
         assert tiny.await_ends(flood) == {"SUCCESS": 20}
 
@@ -141,8 +141,8 @@ def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
     held = Held()
     flood = tiny.submit(20, "held")
     with tiny.working({"held": Act(do=held)}, block_seconds=4.0):
-        eventually(lambda: held.begun == SHARE)
-        for begun in range(SHARE + 1, SHARE + 6):
+        eventually(lambda: held.begun == PORTION)
+        for begun in range(PORTION + 1, PORTION + 6):
             time.sleep(0.15)
             held.let_go()
             eventually(lambda begun=begun: held.begun == begun, within=1.5)
@@ -162,10 +162,10 @@ def test_floods_of_two_share_what_there_is_and_leave_a_slot(tiny: Tiny) -> None:
         assert tiny.await_ends(floods) == {"SUCCESS": 60}
 
 
-def test_a_share_of_one_is_no_bound(tiny: Tiny) -> None:
+def test_a_portion_of_one_is_no_bound(tiny: Tiny) -> None:
     held = Held()
     flood = tiny.submit(20, "held")
-    with tiny.working({"held": Act(do=held)}, tenant_share=1):
+    with tiny.working({"held": Act(do=held)}, tenant_portion=1):
         eventually(lambda: held.begun == 8)
         held.let_go(20)
         assert tiny.await_ends(flood) == {"SUCCESS": 20}

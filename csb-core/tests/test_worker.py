@@ -762,7 +762,7 @@ def test_a_lone_claim_that_postgresql_does_not_answer_is_made_again(
 def test_at_the_end_what_is_in_hand_is_finished_and_what_was_popped_goes_back(tiny: Tiny) -> None:
     gate = Gate()
     ids = tiny.submit(20)
-    with tiny.working({"noop": Act(do=gate)}, slots=4, tenant_share=1) as worker:
+    with tiny.working({"noop": Act(do=gate)}, slots=4, tenant_portion=1) as worker:
         eventually(lambda: len(gate.begun) == 4)
         stopping = threading.Thread(target=worker.stop)
         stopping.start()
@@ -787,7 +787,7 @@ def test_what_postgresql_does_not_let_us_claim_goes_back_in_order(
 
     tiny.submit(3)
     standing = tiny.standing()
-    worker = tiny.worker(tenant_share=1)
+    worker = tiny.worker(tenant_portion=1)
     worker.pool.wait()
     monkeypatch.setattr(leases, "claim", unavailable)
     assert worker.loop.slots.take() == 8
@@ -802,7 +802,7 @@ def test_what_arrives_while_a_worker_ends_goes_back_in_order(tiny: Tiny) -> None
     """The last pop may bring something after the stop: it is another's then, and at its place."""
     tiny.submit(3)
     standing = tiny.standing()
-    worker = tiny.worker(tenant_share=1)
+    worker = tiny.worker(tenant_portion=1)
     worker.pool.wait()
     worker.loop.stop.set()
     popped = worker.intake.run_once(2)

@@ -37,7 +37,7 @@ def narrow(new_platform: Make) -> Platform:
         **BRISK,
         "CSB_PROCESSES": str(PROCESSES),
         "CSB_SLOTS": str(SLOTS),
-        "CSB_TENANT_SHARE": "1",
+        "CSB_TENANT_PORTION": "1",
     }
     platform.add_worker(app=PLAYING, **settings)
     platform.await_ready()

@@ -100,8 +100,8 @@ class WorkerSettings(Settings):
     metrics_bind: str = Field("127.0.0.1:9091", description="address and port of /metrics")
     processes: int = Field(2, ge=1, le=64, description="consumer processes under one master")
     slots: int = Field(96, ge=1, le=512, description="requests that one process executes at once")
-    tenant_share: float = Field(
-        0.75, gt=0, le=1, description="share of its slots that a process gives to one tenant alone"
+    tenant_portion: float = Field(
+        0.75, gt=0, le=1, description="what a process gives of its slots to one tenant alone"
     )
     lease_seconds: Seconds = Field(7, description="how long a claim holds without a heartbeat")
     heartbeat_seconds: Seconds = Field(2, description="how often leases are extended")

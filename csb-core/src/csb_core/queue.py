@@ -165,18 +165,18 @@ class Queue:
         self,
         slots: int,
         *,
-        share: float = 1,
+        portion: float = 1,
         held: Mapping[str, int] | None = None,
         popped: bytes | None = None,
     ) -> Dealt:
         """Up to `slots` messages, one a tenant in turn, without waiting.
 
-        A tenant is passed over when it would then hold more than `share` / (1 - `share`) times the
-        slots that stay free; `held` are those it holds already. So one tenant alone comes to
-        `share` of all slots, several to less each, and some stay free for the next. `popped` is
+        A tenant is passed over when it would then hold more than `portion` / (1 - `portion`) times
+        the slots that stay free; `held` are those it holds already. So one tenant alone comes to
+        `portion` of all slots, several to less each, and some stay free for the next. `popped` is
         what `wait` gave.
         """
-        ratio = -1 if share >= 1 else share / (1 - share)
+        ratio = -1 if portion >= 1 else portion / (1 - portion)
         holders = [part for holder in (held or {}).items() for part in holder]
         return self._run(slots, ratio, popped, holders)
 

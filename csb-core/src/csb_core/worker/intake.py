@@ -1,4 +1,4 @@
-"""Takes messages, never more than there are free slots for, nor more of a tenant than its share."""
+"""Takes messages: no more than there are free slots for, nor than a tenant's portion of them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Intake:
     queue: Queue
     slots: Slots
     hand: Hand
-    share: float
+    portion: float
     handed: Callable[[Popped], None]
     stop: threading.Event
     block_seconds: float
     #: The last deal did not fill the slots: to ask again at once would be in vain.
     _in_vain: bool = False
-    #: It left messages of tenants that hold their share.
+    #: It left messages of tenants that hold their portion.
     _left: bool = False
 
     def run(self) -> None:
@@ -74,7 +74,7 @@ class Intake:
             if first is None:
                 return []  # and come back with all slots that are free by now
         try:
-            dealt = self.queue.deal(slots, share=self.share, held=self._held(), popped=first)
+            dealt = self.queue.deal(slots, portion=self.portion, held=self._held(), popped=first)
         except QueueUnavailable:
             if first is None:
                 raise

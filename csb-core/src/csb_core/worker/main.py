@@ -227,7 +227,7 @@ def create(
             queue=queue.Queue(popping, provider),
             slots=slots,
             hand=hand,
-            share=settings.tenant_share,
+            portion=settings.tenant_portion,
             handed=inbox.put,
             stop=stop,
             block_seconds=settings.block_seconds,
