@@ -164,6 +164,7 @@ def test_what_cannot_run_is_told_so(client: FlaskClient, new_util: Callable[...,
 
     refused = client.post(url(inactive), json={"input": 1})
     assert (refused.status_code, refused.get_json()["code"]) == (409, "util_not_active")
+    assert "activate" in refused.get_json()["detail"]
     assert client.post(url(deleted), json={"input": 1}).status_code == 404
     assert client.post(url(nobody), json={"input": 1}).status_code == 404
     assert client.post(f"{UTILS}/nonsense/execute", json={"input": 1}).status_code == 404

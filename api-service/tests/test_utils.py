@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 
@@ -218,6 +220,24 @@ def test_change_of_what_has_changed_meanwhile_is_refused(
     assert described("6.", '"2", "4"') == 200
     assert described("7.", 'W/"5"') == 412
     assert described("8.", "") == 400
+
+
+def test_changes_at_once_are_all_made(
+    app: Flask, tenant: Any, client: FlaskClient, new_util: Callable[..., Any]
+) -> None:
+    here = new_util()["links"]["self"]
+    headers = {"X-Auth-Token": tenant.token}
+
+    def change(n: int) -> int:
+        said = {"metadata": {"tags": [f"t{n}"]}} if n % 2 else {"description": f"No. {n}."}
+        return app.test_client().put(here, json=said, headers=headers).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(change, range(4))) == {200}
+    util = client.get(here).get_json()
+    assert util["revision"] == 5
+    assert util["metadata"]["tags"]
+    assert util["description"].startswith("No. ")
 
 
 def test_versions_stay_and_come_back(client: FlaskClient, new_util: Callable[..., Any]) -> None:

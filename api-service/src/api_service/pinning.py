@@ -13,7 +13,7 @@ from api_service.catalogue import Entry
 from api_service.deps import Deps
 from api_service.errors import UtilNotActive
 from api_service.incoming import draft_of
-from csb_core import requests
+from csb_core import log, requests
 from csb_core.db import tenant_transaction
 from csb_core.errors import Conflict, NotFound, NotPermitted
 from csb_core.faults import Fault, Invalid
@@ -65,6 +65,7 @@ def draft_again(deps: Deps, call: Call, payload: Json, failed: Request) -> Draft
 def _pin(deps: Deps, call: Call, payload: Json, at: str) -> PinnedUtil:
     asked = payload["parameters"]
     util_id = UUID(asked["util_id"])
+    log.bind(util_id=str(util_id))
     version = int(asked["version"]) if "version" in asked else None  # 2.0 is an integer in JSON
     found = deps.catalogue.find(call.caller, util_id, version)
     if payload["action"] != RUN and isinstance(found, Runnable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from flask import Response, request
@@ -22,16 +23,34 @@ from csb_core.faults import Fault, Invalid
 from csb_core.models import Json
 from csb_core.util_models import About, Content, Util, UtilVersion
 
+#: Changes that come between are few: each takes a moment only.
+_TRIES: Final = 5
+
 
 def update_util(deps: Deps, call: Call, util_id: str) -> Response:
-    """Change what was said, and nothing else; a change of what runs makes a new version."""
+    """Change what was said, and nothing else; a change of what runs makes a new version.
+
+    Without If-Match it is made on top of whatever others are changing meanwhile.
+    """
     query(frozenset())
-    wanted, caller = id_of(util_id, "util"), call.caller
+    wanted = id_of(util_id, "util")
     body = deps.contract.check_shape("UpdateUtilRequest", read_json(deps.settings.max_body_bytes))
+    for _ in range(_TRIES - 1):
+        try:
+            return _updated(deps, call, wanted, body)
+        except RevisionMismatch:
+            if "HTTP_IF_MATCH" in request.environ:
+                raise
+    return _updated(deps, call, wanted, body)
+
+
+def _updated(deps: Deps, call: Call, wanted: UUID, body: Json) -> Response:
+    """Read, check, write; raises RevisionMismatch when another change came between."""
+    caller = call.caller
     with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
         util = util_store.seen(conn, wanted)
         latest = util_versions.get(conn, wanted, util.version)
-    require_match(util)
+    expected_revision(util)
     if util.access not in {"owner", "edit"}:
         raise NotPermitted(f"this util is shared with you for {util.access}, not for edit")
     if body.get("kind", util.kind) != util.kind:
@@ -87,11 +106,6 @@ def delete_util(deps: Deps, call: Call, util_id: str) -> Response:
         )
     deps.catalogue.tell(wanted)
     return answer(deleted_document(wanted))
-
-
-def require_match(util: Util) -> None:
-    """Return if If-Match allows a change; raises RevisionMismatch."""
-    expected_revision(util)
 
 
 def expected_revision(util: Util) -> int | None:
