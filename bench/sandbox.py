@@ -1,6 +1,6 @@
 """What one execution in a jail costs: `python -m bench.sandbox` from the root.
 
-The yardsticks are a bare interpreter and bubblewrap, started cold for the same small job, in the same
+The yardsticks are a bare interpreter and bubblewrap, started cold for the same small job in the same
 run; Docker joins where an engine answers.
 """
 

@@ -156,7 +156,7 @@ def test_what_is_no_answer_of_ours_is_never_taken_for_one(
 def test_a_frame_without_the_jobs_seal_is_none(sandbox: Sandbox) -> None:
     code = (
         "import os\ndef transform(data):\n"
-        " b = b'0' * 32 + b'{\"reason\":\"ok\",\"value\":1}'\n"
+        ' b = b\'0\' * 32 + b\'{"reason":"ok","value":1}\'\n'
         " os.write(4, b'\\0\\0\\0' + bytes([len(b)]) + b)\n return 2"
     )
     for _ in range(5):

@@ -103,7 +103,7 @@ class Leaves:
 
     def make(self, pid: int, tasks: int) -> Leaf:
         """A leaf with this process in it. Raises OSError."""
-        self._retry()
+        self.tidy()
         number = str(next(self._numbers))
         folders = tuple(f"{parent}/{number}" for parent in self.parents)
         leaf = Leaf(files=self.files, folders=folders)
@@ -126,9 +126,11 @@ class Leaves:
         """Have everything removed; the jails are gone, or going."""
         self._sweeper.communicate()
 
-    def _retry(self) -> None:
+    def tidy(self) -> bool:
+        """Remove what is empty by now; whether nothing is left. One thread at a time."""
         for _ in range(len(self._left)):
             self.give_back(self._left.popleft())
+        return not self._left
 
 
 def _candidates() -> list[tuple[_Files, tuple[Path, ...]]]:

@@ -7,7 +7,6 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -16,7 +15,7 @@ from csb_core import metrics
 from worker_sandbox.cgroups import Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jails import Jail
-from worker_sandbox.zygotes import ZygoteProcess
+from worker_sandbox.succession import House, Succession
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +23,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 2
 _PREPARE: Final = 5.0
 _PAUSE: Final = 0.5
-
-
-@dataclass(slots=True, kw_only=True)
-class _House:
-    """A zygote and how many of its jails are still about."""
-
-    zygote: ZygoteProcess
-    jails: int = 0
-    retired: bool = False
+#: How often the thread looks around: while killed jails are on their way out, while others are
+#: being prepared, and otherwise. A bell wakes it at any time.
+_SOON_MS, _WATCHFUL_MS, _IDLE_MS = 10.0, 100.0, 1000.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,17 +33,15 @@ class Held:
     """A jail and whose it is."""
 
     jail: Jail
-    house: _House
+    house: House
 
 
 @dataclass(slots=True, kw_only=True)
 class Pool:
     """At most `size` jails wait. Whoever takes one gives it back to be thrown away."""
 
-    start: Callable[[], ZygoteProcess]
+    zygotes: Succession
     size: int
-    rotate_jails: int
-    rotate_seconds: float
     #: Control groups, and how many tasks one may hold.
     leaves: Leaves | None = None
     tasks: int = 0
@@ -60,15 +51,11 @@ class Pool:
     _bell: int = field(
         default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), init=False
     )
-    _house: _House | None = field(default=None, init=False)
-    _houses: list[_House] = field(default_factory=list, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
 
-    def open(self, zygote: ZygoteProcess) -> None:
-        """Begin to fill it, from this zygote at first."""
-        self._house = _House(zygote=zygote)
-        self._houses.append(self._house)
+    def open(self) -> None:
+        """Begin to fill it."""
         self._thread = threading.Thread(target=self._run, name="sandbox-pool", daemon=True)
         self._thread.start()
 
@@ -119,9 +106,7 @@ class Pool:
                 held.jail.close()
             self._ready.clear()
             self._preparing.clear()
-            for house in self._houses:
-                house.zygote.close()
-            self._houses.clear()
+            self.zygotes.close()
             bell, self._bell = self._bell, -1
             os.close(bell)
             if self.leaves is not None:
@@ -145,16 +130,23 @@ class Pool:
                 self._order(poll)
             except SandboxUnavailable as exc:
                 log.warning("sandbox.refill_failed", extra={"reason": str(exc)})
-                self._lose_house()
+                self.zygotes.lose()
                 self._pause()
-            wait = 1000.0 if not self._preparing else 100.0
-            for descriptor, _ in poll.poll(wait):
+            for descriptor, _ in poll.poll(self._patience_ms()):
                 if descriptor == self._bell:
                     os.eventfd_read(self._bell)
                 else:
                     self._confirm(poll, descriptor)
             self._give_up_on_late(poll)
-            self._sweep()
+            with self._changed:
+                over = self.zygotes.over()
+            for zygote in over:
+                zygote.close()
+
+    def _patience_ms(self) -> float:
+        if self.leaves is not None and not self.leaves.tidy():
+            return _SOON_MS
+        return _WATCHFUL_MS if self._preparing else _IDLE_MS
 
     def _order(self, poll: select.poll) -> None:
         """Have as many jails prepared as are missing, a few at a time."""
@@ -163,7 +155,7 @@ class Pool:
             and len(self._preparing) < _AT_ONCE
             and len(self._ready) + len(self._preparing) < self.size
         ):
-            house = self._current()
+            house = self.zygotes.current()
             jail = house.zygote.bear()
             held = Held(jail=jail, house=house)
             with self._changed:
@@ -177,19 +169,6 @@ class Pool:
                     raise
             self._preparing[held.jail.result] = (held, monotonic())
             poll.register(held.jail.result, select.POLLIN)
-
-    def _current(self) -> _House:
-        """The zygote to ask; a new one when the old has served long enough or died."""
-        house = self._house
-        if house is not None:
-            zygote = house.zygote
-            old = monotonic() - zygote.started > self.rotate_seconds
-            if not (old or zygote.born >= self.rotate_jails):
-                return house
-            house.retired = True
-        self._house = _House(zygote=self.start())
-        self._houses.append(self._house)
-        return self._house
 
     def _confirm(self, poll: select.poll, descriptor: int) -> None:
         held, since = self._preparing.pop(descriptor)
@@ -215,19 +194,6 @@ class Pool:
                 poll.unregister(descriptor)
                 with self._changed:
                     self._drop(held)
-
-    def _lose_house(self) -> None:
-        if self._house is not None:
-            self._house.retired = True
-            self._house = None
-
-    def _sweep(self) -> None:
-        """Close retired zygotes whose last jail is gone, or that are dead."""
-        with self._changed:
-            over = [h for h in self._houses if h.retired and (not h.jails or h.zygote.is_dead())]
-            self._houses = [house for house in self._houses if house not in over]
-        for house in over:
-            house.zygote.close()
 
     def _pause(self) -> None:
         with self._changed:

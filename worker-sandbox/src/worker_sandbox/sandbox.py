@@ -15,6 +15,7 @@ from worker_sandbox.job import ExitReason, Fault, Job, Run
 from worker_sandbox.pool import Held, Pool
 from worker_sandbox.sandbox_settings import SandboxSettings
 from worker_sandbox.self_test import SelfTest
+from worker_sandbox.succession import Succession
 from worker_sandbox.supervisor import Watch
 from worker_sandbox.zygotes import ZygoteProcess
 
@@ -49,18 +50,22 @@ class Sandbox:
         """
         plan, zygote = _strongest(settings, without)
         leaves = Leaves.find() if settings.cgroups and "cgroups" not in without else None
-        pool = Pool(
+        zygotes = Succession(
             start=lambda: ZygoteProcess.start(plan, settings.python),
-            size=settings.pool_size,
             rotate_jails=settings.rotate_jails,
             rotate_seconds=settings.rotate_after.total_seconds(),
+        )
+        zygotes.begin(zygote)
+        pool = Pool(
+            zygotes=zygotes,
+            size=settings.pool_size,
             leaves=leaves,
             tasks=settings.threads + 1,
         )
         layers = (*zygote.layers, "cgroups") if leaves else zygote.layers
         tier = Tier(name=plan.tier, layers=layers)
         sandbox = cls(settings=settings, tier=tier, _pool=pool)
-        pool.open(zygote)
+        pool.open()
         return sandbox
 
     @property
