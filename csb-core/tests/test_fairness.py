@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -47,6 +48,9 @@ class Held:
             self.running[lease.tenant_id] -= 1
         return done(lease, attempt)
 
+    def has_begun(self, count: int) -> bool:
+        return self.begun == count
+
     def let_go(self, count: int = 1) -> None:
         self.ends.release(count)
 
@@ -64,7 +68,7 @@ def sleepy(seconds: float) -> Act:
 
 def test_a_single_request_is_not_held_up_by_twenty_thousand_of_another_tenant(tiny: Tiny) -> None:
     quiet = tiny.another_tenant()
-    default = {"slots": 96, "block_seconds": 2.0}
+    default: dict[str, Any] = {"slots": 96, "block_seconds": 2.0}
     with tiny.working(**default):
         idle = []
         for _ in range(40):
@@ -145,7 +149,7 @@ def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
         for begun in range(PORTION + 1, PORTION + 6):
             time.sleep(0.15)
             held.let_go()
-            eventually(lambda begun=begun: held.begun == begun, within=1.5)
+            eventually(partial(held.has_begun, begun), within=1.5)
         held.let_go(20)
         assert tiny.await_ends(flood) == {"SUCCESS": 20}
 
