@@ -143,19 +143,17 @@ def test_ceilings_are_shown_changed_and_audited(csbctl: Csbctl) -> None:
         "timeout_seconds": 300.0,
         "memory_limit_mb": 512,
         "cpu_limit": 1.0,
-        "running": None,
         "security_score": 0,
     }
     before = len(csbctl.json("audit", "list", "--tenant", "acme"))
-    given = ("--timeout-seconds", "60", "--running", "4", "--security-score", "70")
+    given = ("--timeout-seconds", "60", "--security-score", "70")
     changed = csbctl.json("tenant", "ceilings", "acme", *given)
-    assert changed == {**usual, "timeout_seconds": 60.0, "running": 4, "security_score": 70}
+    assert changed == {**usual, "timeout_seconds": 60.0, "security_score": 70}
     assert csbctl.json("tenant", "ceilings", "acme") == changed
 
     trail = csbctl.json("audit", "list", "--tenant", "acme")
     assert len(trail) == before + 1
-    assert trail[0]["detail"]["after"]["util_max_running"] == 4
-    assert csbctl.json("tenant", "ceilings", "acme", "--running", "0")["running"] is None
+    assert trail[0]["detail"]["after"]["util_min_security_score"] == 70
     assert csbctl.run("tenant", "ceilings", "acme", "--memory-limit-mb", "1").exit_code == 2
 
 

@@ -123,7 +123,7 @@ def test_an_execution_is_decided_on_one_look(database: Database, tenant: UUID) -
             util_ceilings.of(conn, tenant)
     assert missing.version is None
     assert active.ceilings == Ceilings(
-        timeout_seconds=2.5, memory_limit_mb=512, cpu_limit=1.0, running=3, security_score=0
+        timeout_seconds=2.5, memory_limit_mb=512, cpu_limit=1.0, security_score=0
     )
     wanted = UtilLimits(timeout_seconds=30.0, memory_limit_mb=64, cpu_limit=2.0)
     assert active.ceilings.within(wanted) == UtilLimits(

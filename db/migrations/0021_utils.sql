@@ -7,7 +7,6 @@ ALTER TABLE csb_app.csb_tenants
     ADD COLUMN util_max_memory_mb integer NOT NULL DEFAULT 512 CHECK (util_max_memory_mb BETWEEN 16 AND 65536),
     ADD COLUMN util_max_cpu double precision NOT NULL DEFAULT 1.0
         CHECK (util_max_cpu > 0 AND util_max_cpu <= 64),
-    ADD COLUMN util_max_running integer CHECK (util_max_running > 0), -- NULL: the platform's default
     ADD COLUMN util_min_security_score integer NOT NULL DEFAULT 0
         CHECK (util_min_security_score BETWEEN 0 AND 100);
 
@@ -226,7 +225,7 @@ CREATE POLICY owner_reads ON csb_app.csb_util_shares FOR SELECT TO csb_owner USI
 
 -- The API. What says whose row it is (util_id, tenant_id, owner, created_...) and what the digest
 -- covers (kind, and every column of a version) is written once; a revision is the trigger's.
-GRANT SELECT (util_max_timeout_seconds, util_max_memory_mb, util_max_cpu, util_max_running,
+GRANT SELECT (util_max_timeout_seconds, util_max_memory_mb, util_max_cpu,
               util_min_security_score) ON csb_app.csb_tenants TO csb_api_user;
 GRANT SELECT ON csb_app.csb_utils, csb_app.csb_util_versions, csb_app.csb_util_shares,
     csb_app.csb_util_rules TO csb_api_user, csb_admin_user;

@@ -42,7 +42,6 @@ CHANGES: Final = {
         "util_max_timeout_seconds": "7",
         "util_max_memory_mb": "77",
         "util_max_cpu": "0.5",
-        "util_max_running": "7",
         "util_min_security_score": "7",
     },
     "csb_api_keys": {

@@ -38,7 +38,6 @@ def show_runtime(deps: Deps, call: Call) -> Response:
                     "memory_limit_mb": ceilings.memory_limit_mb,
                     "cpu_limit": ceilings.cpu_limit,
                 },
-                "max_running": ceilings.running,
                 "min_security_score": ceilings.security_score,
                 "max_code_bytes": deps.settings.util_max_code_bytes,
             },

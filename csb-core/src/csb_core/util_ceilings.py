@@ -20,7 +20,6 @@ def of(conn: Connection, tenant_id: UUID) -> Ceilings:
             SELECT util_max_timeout_seconds AS timeout_seconds,
                    util_max_memory_mb AS memory_limit_mb,
                    util_max_cpu AS cpu_limit,
-                   util_max_running AS running,
                    util_min_security_score AS security_score
               FROM csb_app.csb_tenants
              WHERE tenant_id = %s
@@ -34,17 +33,13 @@ def of(conn: Connection, tenant_id: UUID) -> Ceilings:
 
 
 def change(conn: Connection, tenant_id: UUID, ceilings: Mapping[str, float | None]) -> None:
-    """Set those ceilings that are given, by the names of their fields; operators only.
-
-    No more `running` than 0 is the platform's own number.
-    """
+    """Set those ceilings that are given, by the names of their fields; operators only."""
     conn.execute(
         """
         UPDATE csb_app.csb_tenants
            SET util_max_timeout_seconds = COALESCE(%(timeout_seconds)s, util_max_timeout_seconds),
                util_max_memory_mb       = COALESCE(%(memory_limit_mb)s, util_max_memory_mb),
                util_max_cpu             = COALESCE(%(cpu_limit)s, util_max_cpu),
-               util_max_running         = NULLIF(COALESCE(%(running)s, util_max_running), 0),
                util_min_security_score  = COALESCE(%(security_score)s, util_min_security_score)
          WHERE tenant_id = %(tenant_id)s
         """,

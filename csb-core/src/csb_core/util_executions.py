@@ -38,7 +38,6 @@ def resolve(conn: Connection, util_id: UUID, version: int | None = None) -> Runn
                    t.util_max_timeout_seconds AS t_timeout_seconds,
                    t.util_max_memory_mb AS t_memory_limit_mb,
                    t.util_max_cpu AS t_cpu_limit,
-                   t.util_max_running AS t_running,
                    t.util_min_security_score AS t_security_score
               FROM csb_app.csb_utils u
               LEFT JOIN csb_app.csb_util_versions v

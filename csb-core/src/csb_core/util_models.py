@@ -121,7 +121,6 @@ class Ceilings:
     timeout_seconds: float
     memory_limit_mb: int
     cpu_limit: float
-    running: int | None
     security_score: int
 
     def within(self, wanted: UtilLimits) -> UtilLimits:

@@ -68,7 +68,6 @@ def resume(console: Console, code: str) -> None:
 @click.option("--timeout-seconds", type=click.FloatRange(0.1, 3600), help="Of one execution.")
 @click.option("--memory-limit-mb", type=click.IntRange(16, 65536), help="Of one execution.")
 @click.option("--cpu-limit", type=click.FloatRange(0.1, 64), help="Cores, of one execution.")
-@click.option("--running", type=click.IntRange(0), help="At the same time; 0: the usual number.")
 @click.option("--security-score", type=click.IntRange(0, 100), help="The least that still runs.")
 @pass_console
 def ceilings(console: Console, /, code: str, **wanted: float | None) -> None:
