@@ -70,6 +70,7 @@ def test_code_is_refused_with_its_places(client: FlaskClient, body: Body) -> Non
     problem = refused.get_json()
     assert problem["code"] == "code_refused"
     errors = [e for e in problem["errors"] if e["severity"] == "error"]
+    assert errors == problem["errors"][: len(errors)]  # what must be mended stands first
     assert {(e["pointer"], e["line"]) for e in errors} >= {("/code", 1), ("/code", 4)}
     assert all(e["rule"] and e["message"] and e["col"] >= 1 for e in errors)
     assert client.get(UTILS).get_json()["total"] == 0

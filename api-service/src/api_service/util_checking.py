@@ -14,7 +14,7 @@ from csb_core import util_ceilings, util_rules
 from csb_core.db import tenant_transaction
 from csb_core.faults import MOST_FAULTS
 from csb_core.lint import Declared, Finding, History, LintLimits, OwnRule, Validation
-from csb_core.lint.values import Severity
+from csb_core.lint.values import SEVERITIES, Severity
 from csb_core.models import Json
 from csb_core.util_models import Ceilings, UtilRule
 
@@ -70,7 +70,8 @@ def verdict(
 def require_valid(deps: Deps, validation: Validation) -> Json:
     """Return the verdict as it is stored; raises CodeRefused unless we only advise."""
     if not validation.is_valid and not deps.is_advisory:
-        raise CodeRefused([_fault(f) for f in validation.validation_errors[:MOST_FAULTS]])
+        gravest = sorted(validation.validation_errors, key=lambda f: SEVERITIES.index(f.severity))
+        raise CodeRefused([_fault(finding) for finding in gravest[:MOST_FAULTS]])
     return validation.document()
 
 
