@@ -1,7 +1,7 @@
 """What one execution in a jail costs: `python -m bench.sandbox` from the root.
 
-The yardsticks are a bare interpreter and bubblewrap, started cold for the same small job in the same
-run; Docker joins where an engine answers.
+The yardsticks are a bare interpreter and bubblewrap, started cold for the same small job in the
+same run; Docker joins where an engine answers.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Plan:
     threads: int
 
 
-_FULL: Final = Plan(samples=400, cold_samples=60, seconds=10, threads=4)
-_QUICK: Final = Plan(samples=100, cold_samples=15, seconds=3, threads=4)
+FULL: Final = Plan(samples=400, cold_samples=60, seconds=10, threads=4)
+QUICK: Final = Plan(samples=100, cold_samples=15, seconds=3, threads=4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a look in half a minute")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     chosen = parser.parse_args(argv)
-    figures = measure(_QUICK if chosen.quick else _FULL)
+    figures = measure(QUICK if chosen.quick else FULL)
     for name, value in figures.items():
         print(f"{name:34} {value}")
     if chosen.json:

@@ -114,6 +114,7 @@ def _resident(house: prepare.House) -> Callable[[], NoReturn]:
         base_bytes=_address_space(house.proc),
         scratch=root.SCRATCH if house.plan.has("root") else None,
         limited=house.plan.has("rlimits"),
+        encode=inside.furnish(),
     )
     return functools.partial(inside.live, room)
 
