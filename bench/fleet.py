@@ -96,6 +96,18 @@ def worker(servers: Servers, platform: Platform, *, hold: float = 0) -> Iterator
         yield started
 
 
+@contextmanager
+def sandbox(servers: Servers, platform: Platform) -> Iterator[Program]:
+    """The sandbox worker under its own gunicorn configuration, at its defaults."""
+    port = free_port()
+    env = _service(servers, "worker-sandbox", port)
+    env["CSB_DATABASE_URL"] = platform.urls.sandbox
+    configuration = "python:worker_sandbox.gunicorn_conf"
+    argv = gunicorn(sys.executable, "worker_sandbox.main:app", configuration)
+    with program(servers, "sandbox", argv, env=env, up=answers("/ready"), port=port) as started:
+        yield started
+
+
 def gunicorn(python: str, app: str, configuration: str) -> list[str]:
     """The command that serves an app."""
     return [python, "-m", "gunicorn", "-c", configuration, app]

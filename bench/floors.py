@@ -60,6 +60,11 @@ def _floors(results: Results) -> Iterator[Floor]:
     yield at_most("beside a flood, p99 against alone: quick actions", "fair_quick_times", 3)
     yield at_most("beside a flood, p99 against alone: slow actions", "fair_slow_times", 3)
     yield at_most("recovery after kill -9, p99 s", "recovery_s_p99", 10)
+    yield at_most("job to result with a ready jail, p50 ms", "hand_over_ms_p50", 3)
+    yield at_most("job to result with a ready jail, p99 ms", "hand_over_ms_p99", 15)
+    yield at_least("executions/s, each in a fresh jail", "executions_per_second", 200)
+    yield at_least("executions/s end to end over HTTP", "executed_per_s", 120)
+    yield at_most("memory of a waiting jail, MiB", "waiting_jail_pss_mib", 6)
 
 
 def ageing(results: Results, name: str) -> float | None:

@@ -44,7 +44,7 @@ def batch(scene: Scene) -> Reading:
     answered = load.run(
         Load(
             port=scene.api.port,
-            request=_request(scene, "POST", f"{_PATH}/batch", body),
+            request=request_bytes(scene, "POST", f"{_PATH}/batch", body),
             expect="202",
             must=f'"accepted":{size},',
             connections=scene.sizes.batch_connections,
@@ -116,7 +116,7 @@ def latency(scene: Scene) -> Reading:
 
 def seen(scene: Scene) -> Reading:
     """From POST to the moment when a long poll tells its sender that the request has ended."""
-    follow = _request(scene, "GET", f"{MARK.decode()}?wait=30", None)
+    follow = request_bytes(scene, "GET", f"{MARK.decode()}?wait=30", None)
     with scene.worker():
         answered = load.run(_posts(scene, rate=scene.sizes.rate, follow=follow), scene.meter())
     told = percentiles([shot.seen_ms for shot in answered.shots])
@@ -145,7 +145,7 @@ def drain(scene: Scene) -> Reading:
 def _posts(scene: Scene, *, connections: int = 0, rate: int = 0, follow: bytes = b"") -> Load:
     return Load(
         port=scene.api.port,
-        request=_request(scene, "POST", _PATH, payload(client_request_id=_KEY)),
+        request=request_bytes(scene, "POST", _PATH, payload(client_request_id=_KEY)),
         expect="202",
         connections=connections,
         rate=rate,
@@ -159,7 +159,7 @@ def _posts(scene: Scene, *, connections: int = 0, rate: int = 0, follow: bytes =
 def _get(
     scene: Scene, ids: list[str], must: str, *, warm: float, window: float, again: bool = False
 ) -> Answered:
-    request = _request(scene, "GET", f"{_PATH}/{MARK.decode()}", None)
+    request = request_bytes(scene, "GET", f"{_PATH}/{MARK.decode()}", None)
     return load.run(
         Load(
             port=scene.api.port,
@@ -176,7 +176,8 @@ def _get(
     )
 
 
-def _request(scene: Scene, method: str, path: str, body: object) -> bytes:
+def request_bytes(scene: Scene, method: str, path: str, body: object) -> bytes:
+    """A whole HTTP request of the platform's tenant."""
     text = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
     about = f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n" if text else ""
     head = (

@@ -35,6 +35,14 @@ _ROWS: Final = (
     ("... beside a flood, actions of 50 ms, p99 ms", "fair_slow_beside_ms_p99", ()),
     ("recovery after kill -9, p50 s", "recovery_s_p50", ()),
     ("recovery after kill -9, p99 s", "recovery_s_p99", ()),
+    ("job to result with a ready jail, p50 ms", "hand_over_ms_p50", (
+        "python_cold_ms_p50", "bwrap_cold_ms_p50", "docker_cold_ms_p50")),
+    ("job to result with a ready jail, p99 ms", "hand_over_ms_p99", (
+        "python_cold_ms_p99", "bwrap_cold_ms_p99", "docker_cold_ms_p99")),
+    ("executions/s, each in a fresh jail", "executions_per_second", (
+        "python_cold_per_second", "bwrap_cold_per_second", "docker_cold_per_second")),
+    ("... end to end over HTTP", "executed_per_s", ()),
+    ("memory of a waiting jail, MiB", "waiting_jail_pss_mib", ()),
     ("enqueued/s without HTTP", "", ("pgqueuer_enqueue_per_s", "huey_enqueue_per_s")),
 )  # fmt: skip
 
@@ -48,6 +56,15 @@ _BESIDE: Final = {
     "huey_enqueue_per_s": "Huey",
     "pgbench_insert_per_s": "pgbench, two bare inserts",
     "pgbench_claim_finish_per_s": "pgbench, bare claim + end",
+    **{
+        f"{side}_{figure}": said
+        for side, said in (
+            ("python_cold", "python3 -I, no jail, cold"),
+            ("bwrap_cold", "bubblewrap, cold"),
+            ("docker_cold", "docker run"),
+        )
+        for figure in ("ms_p50", "ms_p99", "per_second")
+    },
     "bare_flask_per_s": "bare Flask route, with access lines",
     "bare_flask_silent_per_s": "without",
 }

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Final
 
 from bench import ours
+from bench.executions import executions, jails
 from bench.failure import Ended
 from bench.fairness import fairness
 from bench.recovery import recovery
@@ -47,10 +48,12 @@ OURS: Final = (
     Ours(name="seen", measure=ours.seen, ages=False),
     Ours(name="drain", measure=ours.drain, with_api=False),
     Ours(name="fairness", measure=fairness, with_api=False, ages=False),
+    Ours(name="executions", measure=executions, ages=False),
     Ours(name="recovery", measure=recovery, ages=False, once=True),
 )
 
 YARDSTICKS: Final[dict[str, Callable[[Side], Reading]]] = {
+    "jails": jails,
     "bare-flask": lambda side: bare.flask(side, with_log=True),
     "bare-flask-silent": lambda side: bare.flask(side, with_log=False),
     "pgbench": bare.pgbench,

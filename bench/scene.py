@@ -22,7 +22,11 @@ from bench.store import Store
 _numbers: Final = count(1)
 _NUMBERS_EACH: Final = 10_000_000
 
-ROLES: Final[Mapping[str, str]] = {"api": "csb_api_user", "worker": "csb_aws_user"}
+ROLES: Final[Mapping[str, str]] = {
+    "api": "csb_api_user",
+    "worker": "csb_aws_user",
+    "sandbox": "csb_sandbox_user",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,16 @@ class Scene:
                 yield started
             finally:
                 del self.programs["worker"]
+
+    @contextmanager
+    def sandbox(self) -> Iterator[Program]:
+        """A sandbox worker, for the block."""
+        with fleet.sandbox(self.servers, self.platform) as started:
+            self.programs["sandbox"] = started
+            try:
+                yield started
+            finally:
+                del self.programs["sandbox"]
 
     def meter(self) -> Meter:
         """A meter of everything that runs now."""

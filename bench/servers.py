@@ -60,7 +60,9 @@ class Servers:
         urls = database_urls(self.postgres.url, name)
         _create(self.postgres.url, name)
         migrate = migrate_module()
-        migrate.bootstrap(urls.superuser, dict.fromkeys(ROLES, PASSWORD), workers=["aws"])
+        migrate.bootstrap(
+            urls.superuser, dict.fromkeys(ROLES, PASSWORD), workers=["aws", "sandbox"]
+        )
         migrate.up(urls.migrator)
         tenant_id = make_tenant(urls.superuser, "bench")
         token = make_api_key(urls.superuser, tenant_id)
