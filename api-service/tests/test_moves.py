@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from csb_core import requests
 from csb_core.states import Status
 from csb_core.testing import make_payload
 
@@ -31,6 +33,37 @@ def test_pending_request_is_cancelled_once(client: FlaskClient) -> None:
     assert shown.get_json() == cancelled.get_json()
     assert again.status_code == 409
     assert client.get(f"{url}/audit").get_json()["items"][-1]["to_status"] == "CANCELLED"
+
+
+def test_cancel_whose_outcome_is_lost_says_so(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    cancel = requests.cancel
+
+    def lose_the_answer(conn: Any, *args: Any, **options: Any) -> Any:
+        cancel(conn, *args, **options)
+        conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(requests, "cancel", lose_the_answer)
+    lost = client.post(f"{url}/cancel")
+
+    assert lost.status_code == 503
+    assert (lost.get_json()["code"], lost.get_json()["outcome"]) == ("outcome_unknown", "unknown")
+    assert lost.get_json()["correlation_id"] == url.rpartition("/")[2]
+    monkeypatch.undo()
+    assert client.post(f"{url}/cancel").status_code == 200
+
+
+def test_cancel_that_was_never_sent_was_not_done(
+    client: FlaskClient, postgres_away: Callable[[], AbstractContextManager[None]]
+) -> None:
+    url = client.post(URL, json=make_payload()).headers["Location"]
+    with postgres_away():
+        refused = client.post(f"{url}/cancel")
+        while refused.get_json()["code"] == "outcome_unknown":  # by a connection not known as dead
+            refused = client.post(f"{url}/cancel")
+        assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
 
 
 @pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.SUCCESS, Status.FAILED])

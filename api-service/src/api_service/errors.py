@@ -100,12 +100,12 @@ class AlreadyReplayed(Conflict):
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """PostgreSQL went away while it wrote; whether the request is stored could not be found out."""
+    """PostgreSQL went away while it wrote; whether it has written could not be found out."""
 
     code: ClassVar[str] = "outcome_unknown"
 
     def __init__(self, correlation_id: str) -> None:
-        super().__init__("whether the request was stored is not known")
+        super().__init__("whether this was done is not known")
         self.correlation_id = correlation_id
 
 
@@ -152,8 +152,8 @@ PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
     ),
     OutcomeUnknown: Kind(
         status=503,
-        title="It is not known whether the request was stored",
-        detail="Look for correlation_id in a moment, or repeat with the same client_request_id.",
+        title="It is not known whether this was done",
+        detail="Look for correlation_id in a moment, or repeat it under the same client_request_id.",
     ),
     StoreUnavailable: Kind(
         status=503,

@@ -8,13 +8,13 @@ from api_service.call import Call
 from api_service.create import acceptance, require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, request_bytes
-from api_service.errors import AlreadyReplayed
+from api_service.errors import AlreadyReplayed, OutcomeUnknown
 from api_service.incoming import id_of, idempotency_key, query, with_key
 from api_service.pinning import draft_again
 from api_service.submitter import Answer
 from csb_core import requests
 from csb_core.db import connection, tenant_transaction
-from csb_core.errors import Conflict, NotFound
+from csb_core.errors import Conflict, NotFound, StoreUnavailable
 from csb_core.faults import Invalid
 from csb_core.models import Json, Request
 from csb_core.requests import Accepted
@@ -24,8 +24,15 @@ from csb_core.states import Status
 def cancel(deps: Deps, call: Call, correlation_id: str) -> Response:
     """Cancel a request that nobody has claimed yet; 409 when it is too late."""
     query(frozenset())
-    with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        cancelled = requests.cancel(conn, id_of(correlation_id), actor=call.caller.key_id)
+    wanted, sent = id_of(correlation_id), False
+    try:
+        with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
+            sent = True
+            cancelled = requests.cancel(conn, wanted, actor=call.caller.key_id)
+    except StoreUnavailable as exc:
+        if sent:  # the acknowledgement may be all that was lost
+            raise OutcomeUnknown(str(wanted)) from exc
+        raise
     if cancelled is None:
         raise NotFound("your tenant has no request with this id")
     deps.forgetter.forget(cancelled.correlation_id, cancelled.version)
