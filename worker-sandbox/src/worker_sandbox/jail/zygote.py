@@ -54,6 +54,13 @@ PRELOADED: Final = (
     *("unicodedata", "urllib.parse", "uuid", "warnings", "xml.etree.ElementTree", "zlib"),
     *("zoneinfo", "_strptime"),
 )
+#: The libraries that a wheel may expect of its host (manylinux, PEP 600); the root has none.
+_OF_HOST: Final = (
+    *("libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "libdl.so.2"),
+    *("librt.so.1", "libutil.so.1", "libz.so.1"),
+)
+#: Numeric libraries would start a thread for every core of the host.
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _M_ARENA_MAX: Final = -8
 
 
@@ -62,7 +69,7 @@ def main(control: int) -> NoReturn:
     channel = socket.socket(fileno=_high(control))
     plan = Plan.load(channel.recv(LONGEST))
     try:
-        _preload()
+        _preload(plan)
         house = _build(plan)
         zygote = _Zygote(channel, plan, prepare.record(house), _resident(house))
         layers = ",".join(_layers(house))
@@ -75,12 +82,15 @@ def main(control: int) -> NoReturn:
     os._exit(0)
 
 
-def _preload() -> None:
+def _preload(plan: Plan) -> None:
     for name in PRELOADED:
         try:
             importlib.import_module(name)
         except ImportError:
             continue  # a Python built without it; then users do without it too
+    for name in _OF_HOST if plan.packages else ():
+        with contextlib.suppress(OSError):  # then no package here needs it
+            ctypes.CDLL(name)
     libc = ctypes.CDLL(None)
     # One malloc arena: each further one would cost its threads' jail 64 MiB of address space.
     libc.mallopt(_M_ARENA_MAX, 1)
@@ -124,6 +134,9 @@ def _settle(plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if plan.has("scrub"):
         os.environ.clear()
+    if plan.packages:
+        sys.path.append(plan.packages)
+        os.environ.update(_ONE_THREAD)
     del sys.argv[:], sys.orig_argv[:]
     # An import in a jail finds nothing of ours.
     for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:
