@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -298,6 +299,7 @@ def test_what_does_not_end_in_the_grace_period_is_given_back(
     given_back = tenant.request(running)
     assert given_back.status is Status.PENDING
     assert given_back.error is None
+    assert given_back.available_at - given_back.updated_at < timedelta(seconds=1)
     assert not any(alive(pid) for pid in family)
 
 

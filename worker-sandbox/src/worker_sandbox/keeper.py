@@ -7,7 +7,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import Distribution, distributions
 from typing import Final
 
 import orjson
@@ -21,7 +20,7 @@ from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.job import Job, Limits, Run
 from worker_sandbox.meter import Meter
 from worker_sandbox.run_util import Leaving
-from worker_sandbox.sandbox import TIERS, Sandbox
+from worker_sandbox.sandbox import Sandbox
 from worker_sandbox.settings import JailSettings
 
 logger = logging.getLogger(__name__)
@@ -34,11 +33,26 @@ TOLD_FOR: Final = timedelta(seconds=60)
 
 UNEXAMINED: Final = "the sandbox has not been examined yet"
 
-VERSION_OF: Final = Job(
+#: What there is for a util to use, asked where utils are: in a jail.
+INVENTORY: Final = Job(
     kind="transformer",
-    code="import platform\n\ndef transform(data):\n    return platform.python_version()\n",
+    code="""
+import platform
+from importlib.metadata import distributions
+
+def modules(package):
+    files = (file for file in package.files or () if file.suffix in {".py", ".so"})
+    return sorted({file.parts[0].split(".")[0] for file in files})
+
+def transform(data):
+    packages = {
+        package.metadata["Name"]: {"version": package.version, "modules": modules(package)}
+        for package in distributions()
+    }
+    return {"python": platform.python_version(), "packages": packages}
+""",
     input=None,
-    limits=Limits(timeout_seconds=10, memory_limit_mb=64),
+    limits=Limits(timeout_seconds=20, memory_limit_mb=256),
 )
 
 
@@ -86,20 +100,16 @@ class Keeper:
 
     def _examined(self, sandbox: Sandbox) -> Json:
         """Return what there is to tell; raises ConfigurationError."""
-        tier, floor = sandbox.tier.name, self.settings.floor
-        if TIERS.index(tier) > TIERS.index(floor):
-            raise ConfigurationError(f"the sandbox's tier is {tier}, which is below {floor}")
         report = sandbox.self_test()
         if not report.held:
             why = ", ".join(report.breaches) or "too few attacks could be tried at all"
             raise ConfigurationError(f"the sandbox failed its self-test: {why}")
-        version = sandbox.run(VERSION_OF)
-        if version.exit_reason != "ok":
-            raise ConfigurationError(f"the sandbox cannot run code: {version.error}")
+        inventory = sandbox.run(INVENTORY)
+        if inventory.exit_reason != "ok":
+            raise ConfigurationError(f"the sandbox cannot run code: {inventory.error}")
         return {
-            "python": str(version.value),
-            "packages": self.packages(),
-            "tier": tier,
+            **inventory.value,
+            "tier": sandbox.tier.name,
             "layers": list(sandbox.tier.layers),
             "self_test": report.document(),
             "limits": {
@@ -167,18 +177,3 @@ class Keeper:
             self._redis.set(keys.sandbox_runtime(), orjson.dumps(standing), ex=TOLD_FOR)
         except (redis.RedisError, OSError) as exc:
             logger.warning("sandbox.untold", extra={"reason": type(exc).__name__})
-
-    def packages(self) -> Json:
-        """The packages that utils may declare: version and modules of each, by its name."""
-        place = self.settings.packages
-        found = distributions(path=[str(place)]) if place else ()
-        return {
-            one.metadata["Name"]: {"version": one.version, "modules": sorted(_modules(one))}
-            for one in found
-        }
-
-
-def _modules(package: Distribution) -> set[str]:
-    """The names by which a package is imported."""
-    tops = {file.parts[0] for file in package.files or () if file.suffix in {".py", ".so"}}
-    return {top.split(".")[0] for top in tops}

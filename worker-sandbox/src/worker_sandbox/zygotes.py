@@ -48,14 +48,18 @@ class ZygoteProcess:
             str(theirs.fileno()),
         ]
         with theirs:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                arguments,
-                env={} if plan.has("scrub") else None,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
+                    arguments,
+                    env={} if plan.has("scrub") else None,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as exc:
+                ours.close()
+                raise SandboxUnavailable(f"{program} cannot be started: {exc}") from exc
         ours.settimeout(_START)
         try:
             ours.send(plan.dump())
