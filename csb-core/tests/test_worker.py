@@ -35,7 +35,7 @@ from csb_core.errors import (
 from csb_core.ids import new_id
 from csb_core.leases import LOSSES_BEFORE_ALONE
 from csb_core.models import Failed, Json, Lease, Outcome, Ref, Retry, Succeeded, Unfinished
-from csb_core.queue import decode, encode
+from csb_core.queue import Queue, decode, encode
 from csb_core.states import Status
 from csb_core.worker import executor as executing
 from csb_core.worker import fitness, recorder
@@ -777,6 +777,22 @@ def test_at_the_end_what_is_in_hand_is_finished_and_what_was_popped_goes_back(ti
     assert {tiny.row(request)["attempt"] for request in ids} == {0, 1}
     with tiny.working():
         assert tiny.await_ends(ids) == {"SUCCESS": 20}
+
+
+def test_an_idle_worker_takes_what_comes_without_a_deal(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needless(*_: Any, **__: Any) -> Any:
+        raise AssertionError("nobody is passed over when nothing else stands or is held")
+
+    worker = tiny.worker()
+    worker.pool.wait()
+    assert worker.intake.run_once(8) == []  # and the next time it waits
+    monkeypatch.setattr(Queue, "deal", needless)
+    [request] = tiny.submit(1)
+    [message] = worker.intake.run_once(8)
+    assert decode(message).correlation_id == request
+    worker.pool.close()
 
 
 def test_what_postgresql_does_not_let_us_claim_goes_back_in_order(

@@ -73,6 +73,8 @@ class Intake:
             first = self.queue.wait(self.block_seconds, nudged=self.worker if self._left else None)
             if first is None:
                 return []  # and come back with all slots that are free by now
+            if not self._left and not self._held():
+                return [first]  # nobody is passed over: what else there is, the next deal finds
         try:
             dealt = self.queue.deal(slots, portion=self.portion, held=self._held(), popped=first)
         except QueueUnavailable:
