@@ -9,7 +9,7 @@ import pytest
 
 from csb_core.body import DEEPEST
 from csb_core.faults import Invalid
-from csb_core.value_schema import compiled
+from csb_core.value_schema import Allowance, compiled
 
 
 def refused(schema: Any) -> list[str]:
@@ -19,7 +19,7 @@ def refused(schema: Any) -> list[str]:
 
 
 def nested(depth: int, inmost: Any = 1) -> Any:
-    value = inmost
+    value: Any = inmost
     for _ in range(depth):
         value = {"c": value}
     return value
@@ -87,6 +87,19 @@ def test_what_we_do_not_take_is_named(schema: Any, where: list[str]) -> None:
 )
 def test_reference_that_never_ends_is_refused(schema: Any) -> None:
     assert refused(schema)
+
+
+def test_many_checks_of_one_call_cost_no_more_than_one() -> None:
+    schema = compiled({"items": {"type": "string"}})
+    allowance = Allowance()
+    began = time.monotonic()
+    told = [schema.faults([1] * 5000, allowance=allowance) for _ in range(1000)]
+
+    assert time.monotonic() - began < 3
+    assert all(told)
+    assert len(told[0]) == 100  # each is named, while there is time
+    assert len(told[10]) == 1
+    assert "too large" in told[-1][0].message
 
 
 def test_tree_may_refer_to_itself() -> None:

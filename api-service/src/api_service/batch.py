@@ -16,6 +16,7 @@ from api_service.incoming import read_json
 from api_service.pinning import draft_for
 from csb_core.errors import BridgeError, StoreUnavailable
 from csb_core.models import Draft, Json
+from csb_core.value_schema import Allowance
 
 
 def create_batch(deps: Deps, call: Call) -> Response:
@@ -25,7 +26,8 @@ def create_batch(deps: Deps, call: Call) -> Response:
     body = read_json(deps.settings.max_batch_body_bytes)
     items = deps.contract.check_shape("BatchRequest", body)["requests"]
 
-    drafts = [_draft(deps, call, item) for item in items]
+    allowance = Allowance()
+    drafts = [_draft(deps, call, item, allowance) for item in items]
     valid = [draft for draft in drafts if isinstance(draft, Draft)]
     answers = deps.submitter.submit(valid) if valid else []
     _require_some_answer(answers)
@@ -40,9 +42,9 @@ def create_batch(deps: Deps, call: Call) -> Response:
     return answer(document, 207 if refused else 202)
 
 
-def _draft(deps: Deps, call: Call, item: Any) -> Draft | BridgeError:
+def _draft(deps: Deps, call: Call, item: Any, allowance: Allowance) -> Draft | BridgeError:
     try:
-        return draft_for(deps, call, deps.contract.check(item))
+        return draft_for(deps, call, deps.contract.check(item), allowance=allowance)
     except BridgeError as exc:
         return exc
 

@@ -21,6 +21,7 @@ from csb_core.models import Draft, Json, PinnedUtil, Request, UtilLimits
 from csb_core.pins import limits_of
 from csb_core.requests import Filters
 from csb_core.util_models import Ceilings, Runnable
+from csb_core.value_schema import Allowance
 
 SANDBOX: Final = "sandbox"
 RUN: Final = "run_util"
@@ -29,17 +30,24 @@ RUN: Final = "run_util"
 _IN_REQUEST: Final = "/parameters"
 
 
-def draft_for(deps: Deps, call: Call, payload: Json, *, at: str = _IN_REQUEST) -> Draft:
+def draft_for(
+    deps: Deps,
+    call: Call,
+    payload: Json,
+    *,
+    at: str = _IN_REQUEST,
+    allowance: Allowance | None = None,
+) -> Draft:
     """Return a checked payload as a draft; `at` is where its parameters stand in the body.
 
-    For the sandbox: Raises Forbidden, NotFound, NotPermitted, UtilNotActive, and Invalid for limits
-    above the tenant's ceilings, and for an input that the util's input_schema does not allow.
+    For the sandbox it raises Forbidden, NotFound, NotPermitted, UtilNotActive, and Invalid for
+    limits above the tenant's ceilings, and for an input that the input_schema does not allow.
     """
     if payload["cloud_provider"] != SANDBOX:
         return draft_of(call, payload)
     authorise(call.caller, Scope.UTILS_EXECUTE)
     try:
-        pin = _pin(deps, call, payload, at)
+        pin = _pin(deps, call, payload, at, allowance)
     except (NotFound, NotPermitted, Conflict, Invalid):
         # What was accepted before stays accepted, whatever has become of its util.
         earlier = _pin_of_earlier(deps, call, payload.get("client_request_id"))
@@ -62,7 +70,7 @@ def draft_again(deps: Deps, call: Call, payload: Json, failed: Request) -> Draft
     )
 
 
-def _pin(deps: Deps, call: Call, payload: Json, at: str) -> PinnedUtil:
+def _pin(deps: Deps, call: Call, payload: Json, at: str, allowance: Allowance | None) -> PinnedUtil:
     asked = payload["parameters"]
     util_id = UUID(asked["util_id"])
     log.bind(util_id=str(util_id))
@@ -78,7 +86,7 @@ def _pin(deps: Deps, call: Call, payload: Json, at: str) -> PinnedUtil:
     faults = [*_above(found.ceilings, asked.get("limits", {}), f"{at}/limits")]
     schema = found.program.input_schema
     if payload["action"] == RUN and schema is not None:
-        faults += schema.faults(asked["input"], f"{at}/input")
+        faults += schema.faults(asked["input"], f"{at}/input", allowance=allowance)
     if faults:
         raise Invalid(faults)
     return PinnedUtil(

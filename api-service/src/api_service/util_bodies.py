@@ -10,7 +10,7 @@ from csb_core.faults import Fault, Invalid
 from csb_core.models import Json
 from csb_core.pins import limits_of
 from csb_core.util_models import About, Ceilings, Content, Util, UtilVersion
-from csb_core.value_schema import ValueSchema, compiled
+from csb_core.value_schema import Allowance, ValueSchema, compiled
 
 _PARAMETERS: Final[Json] = {"input_schema": {}, "output_schema": {}, "dependencies": []}
 _CONFIG: Final[Json] = {"timeout_seconds": 30.0, "memory_limit_mb": 128, "cpu_limit": 1.0}
@@ -108,8 +108,9 @@ def require_sound(said: Said, ceilings: Ceilings, *, most_code_bytes: int) -> No
             schemas[name] = compiled(said.parameters[name], f"/parameters/{name}")
         except Invalid as exc:
             faults += exc.faults
-    faults += _unfit(said.test_cases, "input", schemas.get("input_schema"))
-    faults += _unfit(said.test_cases, "expected", schemas.get("output_schema"))
+    allowance = Allowance()
+    faults += _unfit(said.test_cases, "input", schemas.get("input_schema"), allowance)
+    faults += _unfit(said.test_cases, "expected", schemas.get("output_schema"), allowance)
     if faults:
         raise Invalid(faults)
 
@@ -122,8 +123,10 @@ def _above(config: Json, ceilings: Ceilings) -> Iterator[Fault]:
             yield Fault(pointer=f"/execution_config/{name}", message=message)
 
 
-def _unfit(cases: Sequence[Any], part: str, schema: ValueSchema | None) -> Iterator[Fault]:
+def _unfit(
+    cases: Sequence[Any], part: str, schema: ValueSchema | None, allowance: Allowance
+) -> Iterator[Fault]:
     """Give what is wrong with the test cases: they must fit the schemas that every run must fit."""
     if schema is not None:
         for index, case in enumerate(cases):
-            yield from schema.faults(case[part], f"/test_cases/{index}/{part}")
+            yield from schema.faults(case[part], f"/test_cases/{index}/{part}", allowance=allowance)

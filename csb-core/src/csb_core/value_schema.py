@@ -23,10 +23,24 @@ from csb_core.schema_reach import MOST_WORK, reach
 LARGEST_BYTES: Final = 65_536
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-#: To name every fault takes far longer than to find the first.
-_MOST_WORK_TO_EXPLAIN: Final = 20_000
+#: To name every fault takes so many times as long as to find the first.
+_EXPLAINING: Final = 500
 
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=65_536, dfa_size_limit=262_144)
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What checks may cost together; several that answer one call share one."""
+
+    left: int = MOST_WORK
+
+    def spend(self, work: int) -> bool:
+        """Take so much, and return True, if so much is left."""
+        if work > self.left:
+            return False
+        self.left -= work
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +51,17 @@ class ValueSchema:
     #: Of the schemas that may apply to a value at each depth, what they cost together.
     work_at: tuple[int, ...]
 
-    def faults(self, value: Any, at: str = "") -> list[Fault]:
+    def faults(
+        self, value: Any, at: str = "", *, allowance: Allowance | None = None
+    ) -> list[Fault]:
         """Return what is wrong with a value that stands at the pointer `at`; none when it fits."""
+        allowance = allowance or Allowance()
         work = self._work(value)
-        if work > MOST_WORK:
+        if not allowance.spend(work):
             return [Fault(pointer=at, message="It is too large for what its schema asks of it.")]
         if self.validator.is_valid(value):
             return []
-        if work > _MOST_WORK_TO_EXPLAIN:
+        if not allowance.spend(work * _EXPLAINING):
             return [_first(self.validator, value, at)]
         return list(islice((_told(e, at) for e in self.validator.iter_errors(value)), MOST_FAULTS))
 
