@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import prometheus_client
@@ -11,6 +13,7 @@ import pytest
 
 import csb_core
 import worker_sandbox
+from worker_sandbox import jail
 from worker_sandbox.attacks import ATTACKS
 from worker_sandbox.jail.plan import LAYERS, TierName
 from worker_sandbox.sandbox import Sandbox
@@ -116,3 +119,21 @@ def test_an_ordinary_user_gets_the_same_jail(tier: TierName, tmp_path: Path) -> 
     )
 
     assert ran.stdout.startswith("True ()"), ran.stdout + ran.stderr
+
+
+def test_the_programs_of_a_jail_import_the_standard_library_and_each_other() -> None:
+    wrong = set()
+    for file in Path(jail.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            wrong |= {
+                f"{file.name}: {name}"
+                for name in names
+                if name.partition(".")[0] not in sys.stdlib_module_names
+                and not name.startswith("worker_sandbox.jail")
+            }
+    assert wrong == set()

@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
-from worker_sandbox.jail import sweeper
+from worker_sandbox.jail import cleaner
 
 _CONTROLLERS: Final = ("memory", "pids")
 
@@ -83,7 +83,7 @@ class Leaves:
 
     files: _Files
     parents: tuple[Path, ...]
-    _sweeper: subprocess.Popen[bytes]
+    _cleaner: subprocess.Popen[bytes]
     _numbers: count[int] = field(default_factory=count, init=False)
     _left: deque[Leaf] = field(default_factory=deque, init=False)
 
@@ -96,9 +96,9 @@ class Leaves:
             try:
                 _make(files, parents)
             except OSError:
-                sweeper.sweep(parents)
+                cleaner.clear(parents)
                 continue
-            return cls(files=files, parents=parents, _sweeper=_start_sweeper(parents))
+            return cls(files=files, parents=parents, _cleaner=_start_cleaner(parents))
         return None
 
     def make(self, pid: int, tasks: int) -> Leaf:
@@ -124,7 +124,7 @@ class Leaves:
 
     def close(self) -> None:
         """Have everything removed; the jails are gone, or going."""
-        self._sweeper.communicate()
+        self._cleaner.communicate()
 
     def tidy(self) -> bool:
         """Remove what is empty by now; whether nothing is left. One thread at a time."""
@@ -187,12 +187,12 @@ def _write(path: str, value: int | str) -> None:
         os.close(descriptor)
 
 
-def _start_sweeper(parents: tuple[Path, ...]) -> subprocess.Popen[bytes]:
+def _start_cleaner(parents: tuple[Path, ...]) -> subprocess.Popen[bytes]:
     """A process that removes everything when we are gone, however we went."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and file
         [
             str(Path(sys.executable).resolve()),
-            *("-I", "-S", "-E", sweeper.__file__),
+            *("-I", "-S", "-E", cleaner.__file__),
             *map(str, parents),
         ],
         stdin=subprocess.PIPE,

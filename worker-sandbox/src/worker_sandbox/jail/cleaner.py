@@ -17,7 +17,7 @@ _TRIES: Final = 200
 _PAUSE: Final = 0.025
 
 
-def sweep(parents: Iterable[Path]) -> bool:
+def clear(parents: Iterable[Path]) -> bool:
     """Remove the empty groups; whether all are gone. A group with a process in it stays."""
     gone = True
     for parent in parents:
@@ -31,12 +31,12 @@ def sweep(parents: Iterable[Path]) -> bool:
 
 
 def main() -> None:
-    """Wait, then sweep until the last jail has ended."""
+    """Wait, then clear until the last jail has ended."""
     parents = [Path(argument) for argument in sys.argv[1:]]
     while os.read(0, 1):
         continue
     for _ in range(_TRIES):
-        if sweep(parents):
+        if clear(parents):
             return
         time.sleep(_PAUSE)
 
