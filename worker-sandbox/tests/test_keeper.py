@@ -120,6 +120,16 @@ def test_what_runs_when_the_worker_ends_is_given_back(make: Callable[..., Keeper
     assert metrics.ACTIVE_CONTAINERS._value.get() == 0
 
 
+def test_once_stopped_it_opens_nothing_any_more(make: Callable[..., Keeper]) -> None:
+    """A probe that comes late must not leave a sandbox behind."""
+    keeper = make()
+    keeper.probe()
+    keeper.stop()
+    with pytest.raises(ConfigurationError):
+        keeper.probe()
+    assert keeper._sandbox is None
+
+
 def test_without_jails_it_is_the_platform_that_is_at_fault(make: Callable[..., Keeper]) -> None:
     """Requests are given back without an attempt, and the worker closes until a probe passes."""
     keeper = make()

@@ -249,14 +249,14 @@ def test_many_small_ones_at_once(start: Callable[..., Worker], tenants: tuple[An
     assert "\nactive_containers 0.0" in worker.metrics()
 
 
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_worker_killed_in_the_middle_leaves_nothing_and_loses_nothing(
-    start: Callable[..., Worker], tenant: Any
+    start: Callable[..., Worker], tenant: Any, seconds: int
 ) -> None:
     worker = start(CSB_LEASE_SECONDS="2", CSB_HEARTBEAT_SECONDS="0.5")
     (consumer,) = worker.consumers()
-    limits = UtilLimits(timeout_seconds=60, memory_limit_mb=64, cpu_limit=1.0)
-    # Slow the first time only: the second attempt finds what the test has written meanwhile.
-    slow = tenant.submit(tenant.util(SLEEP), 8, limits=limits)
+    limits = UtilLimits(timeout_seconds=90, memory_limit_mb=64, cpu_limit=1.0)
+    slow = tenant.submit(tenant.util(SLEEP), seconds, limits=limits)
     until(lambda: tenant.request(slow).status is Status.IN_PROGRESS)
     until(lambda: "\nactive_containers 1.0" in worker.metrics())
     before = descendants(consumer)
@@ -265,7 +265,7 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_and_loses_nothing(
     os.kill(consumer, signal.SIGKILL)
 
     until(lambda: not any(alive(pid) for pid in before), seconds=5)
-    done = end_of(tenant, slow)
+    done = end_of(tenant, slow, seconds=seconds + 30)
     assert (done.status, done.attempt) == (Status.SUCCESS, 2)
     moves = Counter(trail(tenant, slow))
     assert moves == {"PENDING": 2, "IN_PROGRESS": 2, "SUCCESS": 1}

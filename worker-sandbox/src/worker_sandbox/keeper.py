@@ -66,15 +66,19 @@ class Keeper:
     _sandbox: Sandbox | None = None
     _unopened: str = UNEXAMINED
     _standing: Json | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _leaving: threading.Event = field(default_factory=threading.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def open(self) -> None:
         """Start the sandbox; why that was impossible is what `probe` raises."""
-        try:
-            self._sandbox = Sandbox.open(self.settings.sandbox())
-        except SandboxUnavailable as exc:
-            self._sandbox, self._unopened = None, str(exc)
+        with self._lock:
+            if self._sandbox is not None or self._leaving.is_set():
+                return
+            try:
+                self._sandbox = Sandbox.open(self.settings.sandbox())
+            except SandboxUnavailable as exc:
+                self._unopened = str(exc)
 
     def tell(self, client: Redis) -> None:
         """Tell this Redis what there is, from now on."""
@@ -85,8 +89,7 @@ class Keeper:
 
         Nothing is taken from settings or the kernel's version: it attacks itself, in a jail.
         """
-        if self._sandbox is None:
-            self.open()
+        self.open()
         sandbox = self._sandbox
         if sandbox is None:
             raise ConfigurationError(f"the sandbox cannot be opened: {self._unopened}")
@@ -127,6 +130,8 @@ class Keeper:
         Raises Leaving when the worker ends first, ConfigurationError when there are no jails.
         """
         sandbox = self._sandbox
+        if self._leaving.is_set():
+            raise Leaving
         if sandbox is None:
             raise ConfigurationError("the sandbox is closed")
         if not sandbox.ready:
@@ -163,7 +168,8 @@ class Keeper:
         self._close()
 
     def _close(self) -> None:
-        sandbox, self._sandbox, self._standing = self._sandbox, None, None
+        with self._lock:
+            sandbox, self._sandbox, self._standing = self._sandbox, None, None
         if sandbox is not None:
             metrics.SANDBOX_FIT.labels(sandbox.tier.name).set(0)
             sandbox.close()
