@@ -153,7 +153,7 @@ PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
     OutcomeUnknown: Kind(
         status=503,
         title="It is not known whether this was done",
-        detail="Look for correlation_id in a moment, or repeat it under the same client_request_id.",
+        detail="Look for correlation_id soon, or repeat it under the same client_request_id.",
     ),
     StoreUnavailable: Kind(
         status=503,
