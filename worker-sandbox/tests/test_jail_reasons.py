@@ -213,6 +213,12 @@ def test_a_transformer_writes_no_file(sandbox: Sandbox) -> None:
     assert run(sandbox, code).exit_reason == "error"
 
 
+def test_what_is_written_to_nowhere_is_nothing_to_refuse(sandbox: Sandbox) -> None:
+    code = "import os\ndef transform(data):\n with open(os.devnull, 'w') as file: file.write('x')"
+
+    assert run(sandbox, code).exit_reason == "ok"
+
+
 def test_endless_recursion_in_c_ends_the_jail_alone(sandbox: Sandbox) -> None:
     code = (
         "import sys\ndef transform(data):\n sys.setrecursionlimit(10 ** 9)\n"

@@ -97,6 +97,9 @@ def test_another_architecture_and_the_x32_calls_kill(machine: str) -> None:
         ("ioctl", (1, 0x5412), REFUSE),  # TIOCSTI
         ("ioctl", (1, HIGH | 0x5412), REFUSE),  # CVE-2019-10063
         ("ioctl", (1, 0x541C), REFUSE),  # TIOCLINUX
+        ("madvise", (0, 4096, 4), ALLOW),
+        ("madvise", (0, 4096, 21), REFUSE),  # MADV_PAGEOUT
+        ("madvise", (0, 4096, 100), REFUSE),  # MADV_HWPOISON
         ("prctl", (15,), ALLOW),
         ("prctl", (1,), REFUSE),  # PR_SET_PDEATHSIG
         ("prctl", (4,), REFUSE),  # PR_SET_DUMPABLE

@@ -43,14 +43,14 @@ def version() -> int:
         return 0
 
 
-def ruleset(abi: int, *, read: Iterable[str], work: Iterable[str]) -> int:
-    """A descriptor of the rules: read below the ones, work below the others, nothing else."""
+def ruleset(abi: int, *, read: Iterable[str], work: Iterable[str], write: Iterable[str]) -> int:
+    """A descriptor of the rules: read below these, work below those, write to a few files."""
     known = (1 << _RIGHTS.get(abi, _RIGHTS_SINCE_5)) - 1
     attributes = struct.pack("=QQQ", known, _TCP, _SCOPES)
     attributes = attributes[: 8 if abi < 4 else 16 if abi < 6 else 24]
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     rules = kernel.call("landlock_create_ruleset", ctypes.addressof(buffer), len(attributes), 0)
-    for paths, rights in ((read, _READ), (work, _WORK)):
+    for paths, rights in ((read, _READ), (work, _WORK), (write, _READ | _WRITE_FILE | _TRUNCATE)):
         for path in paths:
             _allow(rules, path, rights & known)
     return rules

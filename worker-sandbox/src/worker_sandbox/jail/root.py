@@ -25,6 +25,8 @@ _KEPT: Final = _NODEV | _NOSUID | _NOEXEC | 0x400 | 0x800
 WORK: Final = "/job"
 SCRATCH: Final = "/job/scratch"
 _ZONES: Final = "/usr/share/zoneinfo"
+#: What even a transformer may write to.
+NOWHERE: Final = "/dev/null"
 _DEVICES: Final = ("null", "zero", "urandom")
 #: Where the new root is put together; it hides the directory from us alone.
 _SITES: Final = ("/tmp", "/mnt", "/srv")  # noqa: S108 - nothing is written there

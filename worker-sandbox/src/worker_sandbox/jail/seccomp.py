@@ -32,6 +32,8 @@ _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x2, 0x4, 0x20, 0x4_0000
 _FCNTL: Final = (0, 1, 2, 3, 4, 1030)
 #: ioctl(2): TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
 _IOCTL: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+#: madvise(2): how one's own memory will be used; nothing that pushes out what others have mapped.
+_MADVISE: Final = (0, 1, 2, 3, 4, 8, 14, 15, 16, 17)
 #: prctl(2): names of threads and of memory, and questions.
 _PRCTL: Final = (2, 3, 15, 16, 21, 23, 39, 0x5356_4D41)
 
@@ -80,6 +82,7 @@ def _checks() -> dict[str, Code]:
         ],
         "fcntl": [_argument(1), *_only(*_FCNTL)],
         "ioctl": [_argument(1), *_only(*_IOCTL)],
+        "madvise": [_argument(2), *_only(*_MADVISE)],
         "prctl": [_argument(0), *_only(*_PRCTL)],
         "prlimit64": [_argument(0), *_only(0)],
         "tgkill": [_argument(0), *_only(_OWN_PID)],

@@ -20,9 +20,9 @@ ALLOWED: Final = _names(
     "dup3 pipe pipe2 poll ppoll select pselect6 open openat creat access faccessat faccessat2 "
     "stat fstat lstat newfstatat statx getdents64 getcwd chdir fchdir readlink readlinkat mkdir "
     "mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat chmod fchmod "
-    "fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync fadvise64 utimensat utime "
-    "utimes umask munmap mremap madvise brk futex set_robust_list set_tid_address rseq "
-    "membarrier sched_yield sched_getaffinity rt_sigaction rt_sigprocmask rt_sigreturn "
+    "fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync utimensat utime "
+    "utimes umask munmap mremap brk futex set_robust_list set_tid_address rseq "
+    "sched_yield sched_getaffinity rt_sigaction rt_sigprocmask rt_sigreturn "
     "rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall pause alarm "
     "setitimer getitimer nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time "
     "times getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups "
@@ -31,7 +31,7 @@ ALLOWED: Final = _names(
 )
 
 #: Allowed with certain arguments only; seccomp.py has a check for each.
-CHECKED: Final = _names("clone fcntl ioctl mmap mprotect prctl prlimit64 tgkill")
+CHECKED: Final = _names("clone fcntl ioctl madvise mmap mprotect prctl prlimit64 tgkill")
 
 REFUSED: Final = _names(
     "fork vfork execve execveat wait4 waitid kill tkill rt_sigqueueinfo rt_tgsigqueueinfo "
@@ -53,6 +53,8 @@ REFUSED: Final = _names(
     "remap_file_pages pkey_mprotect map_shadow_stack inotify_init inotify_init1 "
     "inotify_add_watch fanotify_init fanotify_mark mbind set_mempolicy migrate_pages move_pages "
     "seccomp sync syncfs vhangup sysinfo splice tee vmsplice signalfd signalfd4 "
+    # Where the others' jails would feel it: pages that all have mapped, processors that all use.
+    "fadvise64 membarrier "
 )
 
 #: Since Linux 5.0 a call has one number everywhere.

@@ -106,7 +106,9 @@ def _build(plan: Plan) -> prepare.House:
         root.build(plan.packages)
         readable, work = ["/"], [root.WORK]
     abi = landlock.version() if plan.has("landlock") else 0
-    rules = _high(landlock.ruleset(abi, read=readable, work=work)) if abi else -1
+    rules = -1
+    if abi:
+        rules = _high(landlock.ruleset(abi, read=readable, work=work, write=[root.NOWHERE]))
     if os.geteuid() == 0 and plan.has("capabilities"):
         privileges.become(plan.uid)
     if plan.has("capabilities"):
