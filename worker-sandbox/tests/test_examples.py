@@ -59,6 +59,8 @@ def test_there_are_ten() -> None:
         assert len(body["test_cases"]) >= 4, name
         assert body["description"], name
         assert (ROOT / examples.FOLDER / name).is_dir()
+    page = (ROOT / examples.FOLDER / "README.md").read_text()
+    assert [name for name in BODIES if f"[`{name}`]({name}/code.py)" not in page] == []
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=lambda body: str(body["name"]))

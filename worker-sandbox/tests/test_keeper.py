@@ -97,6 +97,33 @@ def test_packages_are_told_and_can_be_imported(
     assert keeper.execute(work(code)).value == "#f00"
 
 
+def test_what_is_told_is_told_again_while_it_holds(
+    make: Callable[..., Keeper], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker_sandbox.keeper.LOOK", timedelta(milliseconds=20))
+    monkeypatch.setattr("worker_sandbox.keeper.TELL", timedelta(milliseconds=20))
+    keeper = make()
+    with connect(redis_url, timeout=SECOND) as client:
+        keeper.tell(client)
+        keeper.probe()
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        client.delete(keys.sandbox_runtime())
+        ends = time.monotonic() + 5
+        while not client.exists(keys.sandbox_runtime()):
+            assert time.monotonic() < ends, "it was not told again"
+            time.sleep(0.01)
+        assert 0 < client.ttl(keys.sandbox_runtime()) <= 60
+
+        keeper.interrupt()  # nothing stands any more
+        client.delete(keys.sandbox_runtime())
+        time.sleep(0.3)
+        assert not client.exists(keys.sandbox_runtime())
+        keeper.stop()
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+
+
 def test_what_runs_when_the_worker_ends_is_given_back(make: Callable[..., Keeper]) -> None:
     keeper = make()
     keeper.probe()
