@@ -7,13 +7,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 
-from csb_core import metrics
+from csb_core import metrics, util_versions
 from csb_core.claimed_utils import code_digest
+from csb_core.testing import Database
 
 UTILS = "/api/v1/utils"
 BAD = "import os\n\ndef transform(data):\n    return eval(data)\n"
@@ -356,6 +358,34 @@ def test_other_path_answers_alike(client: FlaskClient, body: Body) -> None:
     assert client.put(other, json={"description": "x"}).status_code == 200
     assert client.get("/api/v1/utis/runtime").status_code == 200
     assert client.delete(f"{other}/shares/{util['util_id']}").status_code == 404
+
+
+def test_lost_acknowledgement_is_told_as_unknown_and_forgotten(
+    client: FlaskClient,
+    new_util: Callable[..., Any],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection dies under the COMMIT; what was said before is not taken for true."""
+    util = new_util()
+    assert client.post(util["links"]["execute"], json={"input": 1}).status_code == 202
+    get = util_versions.get  # the last that is asked before the COMMIT
+
+    def fatal(conn: Any, *args: Any, **more: Any) -> Any:
+        found = get(conn, *args, **more)
+        with psycopg.connect(database.superuser, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
+        return found
+
+    monkeypatch.setattr(util_versions, "get", fatal)
+    told = client.post(util["links"]["deactivate"])
+    monkeypatch.undo()
+
+    assert (told.status_code, told.get_json()["code"]) == (503, "change_unknown")
+    assert told.get_json()["outcome"] == "unknown"
+    assert int(told.headers["Retry-After"]) > 0
+    assert client.get(util["links"]["self"]).get_json()["status"] == "active"  # it was not done
+    assert client.post(util["links"]["deactivate"]).status_code == 200
 
 
 def test_creation_is_counted_by_tenant_and_key(

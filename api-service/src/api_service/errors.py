@@ -109,6 +109,12 @@ class OutcomeUnknown(StoreUnavailable):
         self.correlation_id = correlation_id
 
 
+class ChangeUnknown(StoreUnavailable):
+    """PostgreSQL went away while it committed a change of a util, a share or a rule."""
+
+    code: ClassVar[str] = "change_unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """How one type of error is told; a `detail` here replaces the error's own words."""
@@ -155,6 +161,11 @@ PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
         title="It is not known whether this was done",
         detail="Look for correlation_id soon, or repeat it under the same client_request_id.",
     ),
+    ChangeUnknown: Kind(
+        status=503,
+        title="It is not known whether this was done",
+        detail="Read it again, after the time in Retry-After, before you repeat it.",
+    ),
     StoreUnavailable: Kind(
         status=503,
         title="The database does not answer",
@@ -192,7 +203,7 @@ def problem_of(error: BridgeError) -> Json:
     )
     if isinstance(error, Invalid):
         document["errors"] = [_fault(fault) for fault in error.faults]
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, (ChangeUnknown, OutcomeUnknown)):
         document["outcome"] = "unknown"
     if isinstance(error, (AlreadyReplayed, OutcomeUnknown)):
         document["correlation_id"] = error.correlation_id

@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import Response
 
 from api_service.call import Call
+from api_service.changing import changing
 from api_service.create import require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, path_of, request_bytes
@@ -76,7 +77,7 @@ def deactivate_util(deps: Deps, call: Call, util_id: str) -> Response:
     """Let nobody run a util until it is activated again; what is accepted already still runs."""
     query(frozenset())
     wanted, caller = id_of(util_id, "util"), call.caller
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         util = util_status.deactivate(
             conn,
             wanted,
@@ -84,7 +85,6 @@ def deactivate_util(deps: Deps, call: Call, util_id: str) -> Response:
             expected=expected_revision(util_store.seen(conn, wanted)),
         )
         version = util_versions.get(conn, wanted, util.version)
-    deps.catalogue.tell(wanted)
     return answer(util_document(util, version), ETag=etag_of(util))
 
 
@@ -104,7 +104,7 @@ def _standing(deps: Deps, call: Call, wanted: UUID, number: int | None) -> _Stan
 
 def _activated(deps: Deps, call: Call, standing: _Standing) -> Response:
     caller, wanted = call.caller, standing.util.util_id
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         util = util_status.activate(
             conn,
             wanted,
@@ -114,7 +114,6 @@ def _activated(deps: Deps, call: Call, standing: _Standing) -> Response:
             advisory=deps.is_advisory,
         )
         latest = util_versions.get(conn, wanted, util.version)
-    deps.catalogue.tell(wanted)
     return answer(util_document(util, latest), ETag=etag_of(util))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from api_service.call import Call
+from api_service.changing import changing
 from api_service.deps import Deps
 from api_service.documents import answer
 from api_service.incoming import query, read_json
@@ -12,7 +13,6 @@ from api_service.util_bodies import about_of, require_sound, said_of
 from api_service.util_checking import house_of, require_valid, verdict
 from api_service.util_documents import etag_of, util_document, util_path
 from csb_core import metrics, util_store, util_versions
-from csb_core.db import tenant_transaction
 
 
 def create_util(deps: Deps, call: Call) -> Response:
@@ -27,7 +27,7 @@ def create_util(deps: Deps, call: Call) -> Response:
     found = verdict(deps, house, said, description=about.description, owner=caller.key_id)
     validation = require_valid(deps, found)
 
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call) as conn:
         util = util_store.create(
             conn,
             about,

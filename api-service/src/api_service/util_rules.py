@@ -8,6 +8,7 @@ from typing import Final
 from flask import Response
 
 from api_service.call import Call
+from api_service.changing import changing
 from api_service.deps import Deps
 from api_service.documents import answer
 from api_service.errors import BadRequest
@@ -44,7 +45,7 @@ def put_rule(deps: Deps, call: Call, rule_id: str) -> Response:
         message=body["message"],
     )
     rule.check()
-    with tenant_transaction(deps.pool, call.caller.tenant_id, key_id=call.caller.key_id) as conn:
+    with changing(deps, call) as conn:
         known = {known.rule_id for known in util_rules.list_all(conn)}
         if rule_id not in known and len(known) >= _MOST:
             raise Conflict(f"a tenant has at most {_MOST} rules of its own")
@@ -63,6 +64,6 @@ def put_rule(deps: Deps, call: Call, rule_id: str) -> Response:
 def delete_rule(deps: Deps, call: Call, rule_id: str) -> Response:
     """Drop a rule."""
     query(frozenset())
-    with tenant_transaction(deps.pool, call.caller.tenant_id, key_id=call.caller.key_id) as conn:
+    with changing(deps, call) as conn:
         util_rules.delete(conn, rule_id)
     return answer({"rule_id": rule_id, "status": "deleted"})

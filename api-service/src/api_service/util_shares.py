@@ -7,6 +7,7 @@ from uuid import UUID
 from flask import Response
 
 from api_service.call import Call
+from api_service.changing import changing
 from api_service.deps import Deps
 from api_service.documents import answer
 from api_service.incoming import id_of, query, read_json
@@ -30,11 +31,10 @@ def share_util(deps: Deps, call: Call, util_id: str) -> Response:
     wanted, caller = id_of(util_id, "util"), call.caller
     body = deps.contract.check_shape("ShareRequest", read_json(deps.settings.max_body_bytes))
     grantee = UUID(body["tenant_id"]) if "tenant_id" in body else body["key_id"]
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         share = util_shares.share(
             conn, wanted, grantee, permission=body["permission"], by=caller.key_id
         )
-    deps.catalogue.tell(wanted)
     return answer(
         share_document(share), 201, Location=f"{util_path(wanted)}/shares/{share.share_id}"
     )
@@ -43,9 +43,7 @@ def share_util(deps: Deps, call: Call, util_id: str) -> Response:
 def unshare_util(deps: Deps, call: Call, util_id: str, share_id: str) -> Response:
     """Take a share back; what was accepted under it still runs."""
     query(frozenset())
-    wanted, caller = id_of(util_id, "util"), call.caller
-    share = id_of(share_id, "share")
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    wanted, share = id_of(util_id, "util"), id_of(share_id, "share")
+    with changing(deps, call, wanted) as conn:
         util_shares.unshare(conn, wanted, share)
-    deps.catalogue.tell(wanted)
     return answer({"share_id": share, "status": "revoked"})

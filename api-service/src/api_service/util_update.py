@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Response, request
 
 from api_service.call import Call
+from api_service.changing import changing
 from api_service.deps import Deps
 from api_service.documents import answer
 from api_service.errors import BadRequest
@@ -21,7 +22,7 @@ from csb_core.db import Connection, tenant_transaction
 from csb_core.errors import NotPermitted, RevisionMismatch
 from csb_core.faults import Fault, Invalid
 from csb_core.models import Json
-from csb_core.util_models import About, Content, Util, UtilVersion
+from csb_core.util_models import About, Content, Util
 
 #: Changes that come between are few: each takes a moment only.
 _TRIES: Final = 5
@@ -60,7 +61,7 @@ def _updated(deps: Deps, call: Call, wanted: UUID, body: Json) -> Response:
     about, said = about_of(body, util), said_anew(body, util, latest)
     content = _checked(deps, call, util, about, said) if differs(said, latest) else None
 
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         changed = util_store.update(
             conn,
             util,
@@ -72,7 +73,7 @@ def _updated(deps: Deps, call: Call, wanted: UUID, body: Json) -> Response:
         )
         changed = _with_status(deps, conn, call, changed, body.get("status"))
         version = util_versions.get(conn, wanted, changed.version)
-    return _told(deps, changed, version)
+    return answer(util_document(changed, version), ETag=etag_of(changed))
 
 
 def rollback_util(deps: Deps, call: Call, util_id: str) -> Response:
@@ -80,7 +81,7 @@ def rollback_util(deps: Deps, call: Call, util_id: str) -> Response:
     query(frozenset())
     wanted, caller = id_of(util_id, "util"), call.caller
     body = deps.contract.check_shape("RollbackRequest", read_json(deps.settings.max_body_bytes))
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         util = util_versions.rollback(
             conn,
             wanted,
@@ -90,21 +91,20 @@ def rollback_util(deps: Deps, call: Call, util_id: str) -> Response:
             advisory=deps.is_advisory,
         )
         version = util_versions.get(conn, wanted, util.version)
-    return _told(deps, util, version)
+    return answer(util_document(util, version), ETag=etag_of(util))
 
 
 def delete_util(deps: Deps, call: Call, util_id: str) -> Response:
     """End a util; 409 while it is shared, or requests of it have not ended."""
     query(frozenset())
     wanted, caller = id_of(util_id, "util"), call.caller
-    with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
+    with changing(deps, call, wanted) as conn:
         util_status.delete(
             conn,
             wanted,
             by=caller.key_id,
             expected=expected_revision(util_store.seen(conn, wanted)),
         )
-    deps.catalogue.tell(wanted)
     return answer(deleted_document(wanted))
 
 
@@ -145,17 +145,7 @@ def _with_status(deps: Deps, conn: Connection, call: Call, util: Util, status: s
     if status == "inactive" and util.status != "inactive":
         return util_status.deactivate(conn, util.util_id, by=call.caller.key_id)
     if status == "active" and (util.status, util.active_version) != ("active", util.version):
-        return activated(deps, conn, call, util.util_id, None)
+        return util_status.activate(
+            conn, util.util_id, by=call.caller.key_id, advisory=deps.is_advisory
+        )
     return util
-
-
-def activated(deps: Deps, conn: Connection, call: Call, util_id: UUID, version: int | None) -> Util:
-    """Return the util with this version active; raises what `util_status.activate` does."""
-    return util_status.activate(
-        conn, util_id, version, by=call.caller.key_id, advisory=deps.is_advisory
-    )
-
-
-def _told(deps: Deps, util: Util, version: UtilVersion) -> Response:
-    deps.catalogue.tell(util.util_id)
-    return answer(util_document(util, version), ETag=etag_of(util))
