@@ -8,13 +8,13 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
 	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
-	docs/generate.py
+	docs/generate.py images/build.py images/harden.py images/health.py images/seed.py
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status logs setup test test-slow system-packages check fmt docs docs-fresh \
-	lock bench chaos clean
+	lock bench chaos images test-images check-pipelines clean
 
 help: ## explain the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -55,7 +55,7 @@ $(BIN)/python:
 	@$(MAKE) --no-print-directory setup
 
 test: setup ## run the tests, without the slow ones
-	$(BIN)/python -m pytest -m 'not slow and not chaos_long'
+	$(BIN)/python -m pytest -m 'not slow and not chaos_long and not images'
 
 test-slow: setup ## the slow ones; those behind PgBouncer need system-packages
 	$(BIN)/python -m pytest -m slow
@@ -94,6 +94,10 @@ lock: setup ## compile the hashed locks anew
 	$(COMPILE) api-service/pyproject.toml -o api-service/requirements.txt
 	$(COMPILE) worker-service-aws/pyproject.toml -o worker-service-aws/requirements.txt
 	$(COMPILE) worker-sandbox/pyproject.toml -o worker-sandbox/requirements.txt
+	$(COMPILE) -c requirements-dev.txt --extra local worker-service-aws/pyproject.toml \
+		-o worker-service-aws/requirements-local.txt
+	$(COMPILE) -c requirements-dev.txt images/requirements.in -o images/requirements.txt
+	$(COMPILE) .github/requirements.in -o .github/requirements.txt
 	$(COMPILE) -c requirements-dev.txt bench/requirements.in -o bench/requirements.txt
 
 bench: setup ## measure us beside yardsticks on this machine
@@ -101,6 +105,19 @@ bench: setup ## measure us beside yardsticks on this machine
 
 chaos: setup ## kill processes for a long while and count what was lost
 	$(BIN)/python -m pytest tests/chaos -m chaos
+
+##@ Ship it
+
+images: ## build the images with docker or buildah; IMAGES='api-service --tag x' gives images/build.py more
+	@$(PYTHON) images/build.py $(IMAGES)
+
+test-images: setup ## as root: build every image from a bare Debian with buildah, look at it, start it
+	@command -v buildah >/dev/null && command -v debootstrap >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap; }
+	$(BIN)/python -m pytest tests/images -m images
+
+check-pipelines: ## look at Dockerfiles and workflows: hadolint, zizmor, actionlint, shellcheck
+	@PYTHON=$(PYTHON) .github/check-pipelines.sh
 
 clean: ## remove .run and what tools left; call down first
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi
