@@ -154,6 +154,43 @@ def test_a_killed_zygote_ends_its_jails_and_is_replaced(sandbox: Sandbox) -> Non
     assert zygote_of(sandbox) != zygote
 
 
+def test_a_zygote_that_died_in_a_quiet_hour_is_missed(sandbox: Sandbox) -> None:
+    until(lambda: sandbox.ready == 3)
+    zygote = zygote_of(sandbox)
+    os.kill(zygote, signal.SIGKILL)
+
+    until(lambda: sandbox.ready == 3 and zygote_of(sandbox) != zygote, seconds=3)
+    assert _state(zygote) == ""  # buried
+
+
+def test_a_job_whose_jail_was_killed_before_it_began_gets_another(sandbox: Sandbox) -> None:
+    until(lambda: sandbox.ready == 3)
+    for pid in sandbox.waiting():
+        os.kill(pid, signal.SIGSTOP)  # it takes the job, and cannot read of it
+    ran: list[Run] = []
+    runner = threading.Thread(target=lambda: ran.append(run(sandbox)))
+    waiting = set(sandbox.waiting())
+    runner.start()
+    until(lambda: sandbox.running == 1)
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+    runner.join(10)
+
+    assert [one.exit_reason for one in ran] == ["ok"]
+
+
+def test_a_closed_sandbox_leaves_no_dead_behind(sandbox: Sandbox) -> None:
+    until(lambda: sandbox.ready == 3)
+    processes = below(os.getpid())
+    zygote = zygote_of(sandbox)
+    jails = below(zygote)
+    assert jails < processes
+    sandbox.close()
+
+    # Its own zygote has buried them: nobody else may do that for a while.
+    assert all(_state(pid) == "" for pid in {zygote, *jails})
+
+
 def test_a_killed_worker_leaves_no_process() -> None:
     program = (
         "import sys, threading, time; sys.path[:0] = {path!r}\n"

@@ -11,7 +11,7 @@ import pytest
 from worker_sandbox.jail import seccomp
 from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NUMBERS, REFUSED
 
-ALLOW, KILL, REFUSE, UNKNOWN = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
+ALLOW, KILL, REFUSE, UNKNOWN, AGAIN = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x5000B
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 HIGH = 0xDEAD_BEEF << 32
 
@@ -93,6 +93,14 @@ def test_another_architecture_and_the_x32_calls_kill(machine: str) -> None:
         ("fcntl", (1, 1024), REFUSE),  # F_SETLEASE
         ("fcntl", (1, 1031), REFUSE),  # F_SETPIPE_SZ
         ("fcntl", (1, HIGH | 6), REFUSE),
+        ("futex", (0, 128), ALLOW),
+        ("futex", (0, 129), ALLOW),
+        ("futex", (0, 393), ALLOW),
+        ("futex", (0, 1), REFUSE),  # FUTEX_WAKE in a page that others have
+        ("futex", (0, 0), AGAIN),  # pthread_join
+        ("futex", (0, 265), AGAIN),
+        ("futex", (0, 134), REFUSE),  # FUTEX_LOCK_PI
+        ("futex", (0, HIGH | 1), REFUSE),
         ("ioctl", (1, 0x5401), ALLOW),
         ("ioctl", (1, 0x5412), REFUSE),  # TIOCSTI
         ("ioctl", (1, HIGH | 0x5412), REFUSE),  # CVE-2019-10063

@@ -25,7 +25,7 @@ _PREPARE: Final = 5.0
 _PAUSE: Final = 0.5
 #: How often the thread looks around: while killed jails are on their way out, while others are
 #: being prepared, and otherwise. A bell wakes it at any time.
-_SOON_MS, _WATCHFUL_MS, _IDLE_MS = 10.0, 100.0, 1000.0
+_SOON_MS, _WATCHFUL_MS, _IDLE_MS = 10.0, 100.0, 250.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +126,7 @@ class Pool:
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         while not self._closed:
+            self._count_the_dead()
             try:
                 self._order(poll)
             except SandboxUnavailable as exc:
@@ -142,6 +143,16 @@ class Pool:
                 over = self.zygotes.over()
             for zygote in over:
                 zygote.close()
+
+    def _count_the_dead(self) -> None:
+        """Drop what waits no more, and a zygote that is gone; both happen to who is killed."""
+        if self.zygotes.has_died():
+            log.warning("sandbox.zygote_died")
+            self.zygotes.lose()
+        with self._changed:
+            for held in [held for held in self._ready if held.jail.is_dead()]:
+                self._ready.remove(held)
+                self._drop(held)
 
     def _patience_ms(self) -> float:
         if self.leaves is not None and not self.leaves.tidy():

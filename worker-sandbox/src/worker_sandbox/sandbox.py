@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -11,6 +13,7 @@ from worker_sandbox.answers import Answer
 from worker_sandbox.cgroups import Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail.plan import Plan, TierName
+from worker_sandbox.jails import Jail
 from worker_sandbox.job import ExitReason, Fault, Job, Run
 from worker_sandbox.pool import Held, Pool
 from worker_sandbox.sandbox_settings import SandboxSettings
@@ -19,6 +22,8 @@ from worker_sandbox.succession import Succession
 from worker_sandbox.supervisor import Watch
 from worker_sandbox.zygotes import ZygoteProcess
 
+#: How many jails may die under a job before it is begun.
+_TRIES: Final = 3
 #: Strongest first.
 TIERS: Final[tuple[TierName, ...]] = ("namespaces", "landlock")
 
@@ -84,18 +89,16 @@ class Sandbox:
 
     def run(self, job: Job) -> Run:
         """Do a job in a jail of its own and tell what came of it; never raises for what it does."""
-        try:
-            held = self._pool.take(self.settings.wait.total_seconds())
-        except SandboxUnavailable as exc:
-            return self._failed("internal", str(exc))
-        with self._lock:
-            self._running += 1
-        try:
-            return self._supervise(held, job)
-        finally:
-            self._pool.throw_away(held)
-            with self._lock:
-                self._running -= 1
+        for _ in range(_TRIES):
+            try:
+                held = self._pool.take(self.settings.wait.total_seconds())
+            except SandboxUnavailable as exc:
+                return self._failed("internal", str(exc))
+            with self._held(held):
+                run = self._supervise(held.jail, job)
+            if run is not None:
+                return run
+        return self._failed("internal", "one jail after the other died before it could begin")
 
     def probe(self) -> Tier:
         """The tier that this sandbox was found, by doing, to have."""
@@ -115,10 +118,22 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _supervise(self, held: Held, job: Job) -> Run:
+    @contextmanager
+    def _held(self, held: Held) -> Iterator[None]:
+        with self._lock:
+            self._running += 1
+        try:
+            yield
+        finally:
+            self._pool.throw_away(held)
+            with self._lock:
+                self._running -= 1
+
+    def _supervise(self, jail: Jail, job: Job) -> Run | None:
+        """The run; None when the jail was killed before it read of its job, so nothing began."""
         try:
             watch = Watch(
-                held.jail,
+                jail,
                 job,
                 flood_bytes=self.settings.flood_bytes,
                 scratch_bytes=self.settings.scratch_mb << 20,
@@ -130,6 +145,8 @@ class Sandbox:
         except OSError as exc:
             # Ours: a control group that does not take a limit, or no descriptor left.
             return self._failed("internal", f"the job could not be watched: {exc}")
+        if not watch.begun:
+            return None
         match judgement.decide(watch, job.limits.memory_limit_mb):
             case Answer(reason=reason, value=value, error=error):
                 pass

@@ -59,6 +59,10 @@ class Succession:
             self._raising.start()
         return house
 
+    def has_died(self) -> bool:
+        """Whether the one that is asked is gone."""
+        return self._house is not None and self._house.zygote.is_dead()
+
     def lose(self) -> None:
         """It does not answer any more: the next one is started when it is asked for."""
         if self._house is not None:

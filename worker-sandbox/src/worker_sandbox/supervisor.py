@@ -7,11 +7,14 @@ nothing that it might do later counts, and nobody waits for the kernel to clear 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import secrets
 import select
+import termios
+from array import array
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -49,6 +52,7 @@ class Watch:
         self._flood = flood_bytes
         self._seal = secrets.token_hex(frames.SEAL // 2).encode()
         self._to_send = memoryview(_frame(job, scratch_bytes, self._seal))
+        self._sent = 0
         self._began = monotonic()
         self._deadline = self._began + job.limits.timeout_seconds
         self._next_look = self._began
@@ -86,6 +90,15 @@ class Watch:
         for descriptor in (self._jail.result, self._jail.stdout, self._jail.stderr):
             while self._attend(descriptor):
                 pass
+
+    @property
+    def begun(self) -> bool:
+        """Whether the jail read of its job; if it was killed before, nothing of it was run."""
+        if self._whole or self.verdict is not None:
+            return True
+        unread = array("i", [0])
+        fcntl.ioctl(self._jail.job, termios.FIONREAD, unread)
+        return self._sent > unread[0]
 
     def _measured(self) -> bool:
         """Measure what waits with its whole frame sent, and kill it; False to await its end."""
@@ -127,7 +140,9 @@ class Watch:
 
     def _send(self) -> bool:
         try:
-            self._to_send = self._to_send[os.write(self._jail.job, self._to_send) :]
+            count = os.write(self._jail.job, self._to_send)
+            self._sent += count
+            self._to_send = self._to_send[count:]
         except BlockingIOError:
             return True
         except BrokenPipeError:

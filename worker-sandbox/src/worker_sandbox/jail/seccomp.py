@@ -20,6 +20,7 @@ _ALLOW: Final = 0x7FFF_0000
 _KILL: Final = 0x8000_0000
 _ERRNO: Final = 0x0005_0000
 _REFUSE: Final = _ERRNO | errno.EPERM
+_AGAIN: Final = _ERRNO | errno.EAGAIN
 _UNKNOWN: Final = _ERRNO | errno.ENOSYS
 _AUDIT_ARCH: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32_BIT: Final = 0x4000_0000
@@ -30,6 +31,12 @@ _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x2, 0x4, 0x20, 0x4_0000
 #: fcntl(2): duplicates and flags. No locks, for the root's files are the same in every jail; no
 #: leases, no signals, no sizes of pipes.
 _FCNTL: Final = (0, 1, 2, 3, 4, 1030)
+#: futex(2): wait, wake, requeue and their kin, all within one process (FUTEX_PRIVATE_FLAG), waits
+#: by either clock. A futex in a page of the library would be one that all jails share.
+_FUTEX: Final = (*(128 | operation for operation in (0, 1, 3, 4, 5, 9, 10)), 384, 393)
+#: pthread_join(3) waits for a thread by a shared futex, since it is the kernel that wakes it. It is
+#: told that the thread moved on, and looks again.
+_FUTEX_OF_JOIN: Final = (0, 9, 256, 265)
 #: ioctl(2): TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
 _IOCTL: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 #: madvise(2): how one's own memory will be used; nothing that pushes out what others have mapped.
@@ -81,6 +88,16 @@ def _checks() -> dict[str, Code]:
             *_only(kernel.CLONE_THREAD),
         ],
         "fcntl": [_argument(1), *_only(*_FCNTL)],
+        "futex": [
+            _argument(1),
+            *(test for operation in _FUTEX for test in ((_EQUAL, 0, 1, operation), *_give(_ALLOW))),
+            *(
+                test
+                for operation in _FUTEX_OF_JOIN
+                for test in ((_EQUAL, 0, 1, operation), *_give(_AGAIN))
+            ),
+            *_give(_REFUSE),
+        ],
         "ioctl": [_argument(1), *_only(*_IOCTL)],
         "madvise": [_argument(2), *_only(*_MADVISE)],
         "prctl": [_argument(0), *_only(*_PRCTL)],

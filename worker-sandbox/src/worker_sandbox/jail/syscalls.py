@@ -21,7 +21,7 @@ ALLOWED: Final = _names(
     "stat fstat lstat newfstatat statx getdents64 getcwd chdir fchdir readlink readlinkat mkdir "
     "mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat chmod fchmod "
     "fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync utimensat utime "
-    "utimes umask munmap mremap brk futex set_robust_list set_tid_address rseq "
+    "utimes umask munmap mremap brk set_robust_list set_tid_address rseq "
     "sched_yield sched_getaffinity rt_sigaction rt_sigprocmask rt_sigreturn "
     "rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall pause alarm "
     "setitimer getitimer nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time "
@@ -31,7 +31,7 @@ ALLOWED: Final = _names(
 )
 
 #: Allowed with certain arguments only; seccomp.py has a check for each.
-CHECKED: Final = _names("clone fcntl ioctl madvise mmap mprotect prctl prlimit64 tgkill")
+CHECKED: Final = _names("clone fcntl futex ioctl madvise mmap mprotect prctl prlimit64 tgkill")
 
 REFUSED: Final = _names(
     "fork vfork execve execveat wait4 waitid kill tkill rt_sigqueueinfo rt_tgsigqueueinfo "

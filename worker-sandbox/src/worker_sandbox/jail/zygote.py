@@ -61,6 +61,8 @@ _OF_HOST: Final = (
 )
 #: Numeric libraries would start a thread for every core of the host.
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+#: How long the last jails may take to end.
+_DYING_MS: Final = 1000
 _M_ARENA_MAX: Final = -8
 
 
@@ -79,6 +81,7 @@ def main(control: int) -> NoReturn:
     _settle(plan)
     channel.send(f"stands {layers}".encode())
     zygote.serve()
+    zygote.end()
     os._exit(0)
 
 
@@ -203,6 +206,17 @@ class _Zygote:
                     self._bear()
                 else:
                     return
+
+    def end(self) -> None:
+        """Kill all jails and see them end: whoever would inherit them may bury nobody."""
+        for process, (_, tell) in self._jails.items():
+            os.close(tell)  # untold: how they end is our doing
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        self._poll.unregister(self._channel.fileno())
+        while self._jails and (ended := self._poll.poll(_DYING_MS)):
+            for process, _ in ended:
+                self._poll.unregister(process)
+                os.waitpid(self._jails.pop(process)[0], 0)
 
     def _bear(self) -> None:
         job, result, stdout, stderr, ended = (os.pipe2(os.O_CLOEXEC) for _ in range(5))
