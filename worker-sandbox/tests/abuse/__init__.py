@@ -1,0 +1,1 @@
+"""What hostile code tries, and what must hold afterwards."""
