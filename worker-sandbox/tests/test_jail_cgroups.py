@@ -103,3 +103,20 @@ def test_a_killed_worker_leaves_no_group() -> None:
     while of(worker.pid):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_what_a_killed_cleaner_left_is_removed_by_the_next() -> None:
+    leaves = Leaves.find()
+    assert leaves is not None
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    left = [parent.with_name(f"csb-sandbox-{ended.pid}-0") for parent in leaves.parents]
+    for group in left:
+        (group / "7").mkdir(parents=True)
+    another = Leaves.find()
+    assert another is not None
+
+    assert not any(group.exists() for group in left)
+    assert all(parent.exists() for parent in leaves.parents)
+    another.close()
+    leaves.close()

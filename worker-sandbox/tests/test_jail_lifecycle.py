@@ -166,7 +166,8 @@ def test_a_zygote_that_died_in_a_quiet_hour_is_missed(sandbox: Sandbox) -> None:
 def test_a_job_whose_jail_was_killed_before_it_began_gets_another(sandbox: Sandbox) -> None:
     until(lambda: sandbox.ready == 3)
     for pid in sandbox.waiting():
-        os.kill(pid, signal.SIGSTOP)  # it takes the job, and cannot read of it
+        os.kill(pid, signal.SIGSTOP)  # it is given the job, and cannot read of it
+    until(lambda: {_state(pid) for pid in sandbox.waiting()} == {"T"})
     ran: list[Run] = []
     runner = threading.Thread(target=lambda: ran.append(run(sandbox)))
     waiting = set(sandbox.waiting())

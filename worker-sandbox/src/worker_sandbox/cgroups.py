@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,7 @@ from typing import Final, Self
 
 from worker_sandbox.jail import cleaner
 
+_PREFIX: Final = "csb-sandbox-"
 _CONTROLLERS: Final = ("memory", "pids")
 
 
@@ -90,8 +92,9 @@ class Leaves:
     @classmethod
     def find(cls) -> Self | None:
         """Make a group, a leaf in it, and put limits on that; None where that is not to be had."""
-        name = f"csb-sandbox-{os.getpid()}-{os.urandom(4).hex()}"
+        name = f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
         for files, places in _candidates():
+            cleaner.clear(_abandoned(places))
             parents = tuple(place / name for place in places)
             try:
                 _make(files, parents)
@@ -149,6 +152,15 @@ def _candidates() -> list[tuple[_Files, tuple[Path, ...]]]:
     if len(separate) == len(_CONTROLLERS):
         found.append((_V1, separate))
     return found
+
+
+def _abandoned(places: Iterable[Path]) -> Iterator[Path]:
+    """What is left of processes that are gone, and whose cleaner was killed too."""
+    for place in places:
+        for group in place.glob(f"{_PREFIX}*"):
+            pid = group.name.removeprefix(_PREFIX).partition("-")[0]
+            if not Path("/proc", pid).exists():
+                yield group
 
 
 def _place(controller: str, path: str) -> Path | None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_TRIES: Final = 200
+_TRIES: Final = 1200
 _PAUSE: Final = 0.025
 
 
