@@ -55,7 +55,7 @@ def arena(here: World) -> Iterator[Arena]:
             sandbox=sandbox,
             world=here,
             neighbour=neighbour,
-            before=snapshot.take(marker=here.marker, key=here.key),
+            before=snapshot.at_rest(marker=here.marker, key=here.key),
             pace=pace,
         )
         yield arena

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 LITTERED = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run", "/", ".", "~")
 # The library's own memory grows and shrinks a little with every call.
 RSS_SLACK_KB = 48 << 10
+SAME_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class Snapshot:
     descriptors: int
     theirs: int  # descriptors of the descendants
     namespaces: int  # that the descendants live in
-    mounts: frozenset[str]  # others on this machine may unmount theirs; nobody here mounts any
+    mounts: frozenset[str]  # of the kinds that a jail is made of; others may mount what they like
     cgroups: int
     litter: tuple[str, ...]  # files and shared memory that bear the mark of a case
     devices: tuple[tuple[str, int, int, int], ...]
@@ -60,7 +62,7 @@ def take(*, marker: str, key: int) -> Snapshot:
         descriptors=_descriptors("self"),
         theirs=sum(_descriptors(pid) for pid in family),
         namespaces=len({name for pid in family for name in _namespaces(pid)}),
-        mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=_mounts(marker),
         cgroups=_cgroups(),
         litter=tuple(sorted({*_litter(marker), *_keys(key)})),
         devices=_devices(),
@@ -68,6 +70,17 @@ def take(*, marker: str, key: int) -> Snapshot:
         hostname=os.uname().nodename,
         rss_kb=rss_kb(),
     )
+
+
+def at_rest(*, marker: str, key: int) -> Snapshot:
+    """What stays the same for a while: nothing is being prepared, or going, any more."""
+    seen = [take(marker=marker, key=key)]
+    while len(seen) < SAME_TIMES:
+        time.sleep(0.1)
+        reap_orphans()
+        now = take(marker=marker, key=key)
+        seen = [*seen, now] if not now.differences(seen[-1]) else [now]
+    return seen[-1]
 
 
 def reap_orphans() -> None:
@@ -124,6 +137,12 @@ def _namespaces(pid: int) -> set[str]:
     with contextlib.suppress(OSError):
         return {str(name.readlink()) for name in Path(f"/proc/{pid}/ns").iterdir()}
     return set()
+
+
+def _mounts(marker: str) -> frozenset[str]:
+    marks = (marker, str(Path(os.__file__).parent), " - tmpfs root ", " - tmpfs scratch ")
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(line for line in lines if any(mark in line for mark in marks))
 
 
 def _cgroups() -> int:
