@@ -8,7 +8,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--python-version 3.11 --no-emit-package csb-core --no-emit-package api-service \
 	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
-	docs/generate.py images/build.py images/harden.py images/health.py images/seed.py
+	docs/generate.py images/build.py images/harden.py images/health.py images/seed.py \
+	.github/oidc_credential.py
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
@@ -113,10 +114,11 @@ images: ## build the images with docker or buildah; IMAGES='api-service --tag x'
 
 test-images: setup ## as root: build every image from a bare Debian with buildah, look at it, start it
 	@command -v buildah >/dev/null && command -v debootstrap >/dev/null \
-		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap; }
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+			buildah debootstrap debian-archive-keyring; }
 	$(BIN)/python -m pytest tests/images -m images
 
-check-pipelines: ## look at Dockerfiles and workflows: hadolint, zizmor, actionlint, shellcheck
+check-pipelines: ## look at Dockerfiles, compose.yaml and workflows with hadolint, zizmor, actionlint, schemas
 	@PYTHON=$(PYTHON) .github/check-pipelines.sh
 
 clean: ## remove .run and what tools left; call down first

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Look at Dockerfiles, workflows and their scripts with hadolint, zizmor, actionlint and shellcheck, at
-# the versions named here and in requirements.txt. A tool that cannot be had is a failure.
+# Look at Dockerfiles, compose.yaml, workflows and their scripts with hadolint, check-jsonschema, zizmor,
+# actionlint and shellcheck, at the versions named here and in requirements.txt. A tool that cannot be had
+# is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,4 +41,12 @@ look actionlint "$tools/actionlint" -shellcheck "$bin/shellcheck" -pyflakes=
 look zizmor "$bin/zizmor" --offline --quiet --config .github/zizmor.yml .github
 look hadolint "$bin/hadolint" --config .github/hadolint.yaml \
     api-service/Dockerfile worker-service-aws/*Dockerfile worker-sandbox/Dockerfile db/Dockerfile
+while read -r schema files; do
+    # shellcheck disable=SC2086 # a pattern
+    look "schema of $schema" "$bin/check-jsonschema" --quiet --builtin-schema "vendor.$schema" $files
+done <<'END'
+compose-spec compose.yaml
+dependabot .github/dependabot.yml
+github-workflows .github/workflows/*.yml
+END
 exit "$failed"

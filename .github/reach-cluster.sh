@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 case ${CLUSTER:-} in
     eks)
         token=$RUNNER_TEMP/oidc-token
-        "$here/oidc-credential.sh" sts.amazonaws.com | jq --exit-status --raw-output .status.token >"$token"
+        "$here/oidc_credential.py" sts.amazonaws.com | jq --exit-status --raw-output .status.token >"$token"
         aws sts assume-role-with-web-identity --role-arn "$AWS_ROLE_ARN" \
             --role-session-name "csecbridge-$GITHUB_RUN_ID" --web-identity-token "file://$token" |
             jq --exit-status --raw-output '.Credentials
@@ -32,7 +32,7 @@ case ${CLUSTER:-} in
         kubectl config set-cluster csecbridge --server "$KUBE_SERVER" \
             --certificate-authority "$RUNNER_TEMP/cluster-ca.pem" --embed-certs=true
         kubectl config set-credentials github --exec-api-version client.authentication.k8s.io/v1 \
-            --exec-interactive-mode Never --exec-command "$here/oidc-credential.sh" \
+            --exec-interactive-mode Never --exec-command "$here/oidc_credential.py" \
             --exec-arg "$KUBE_AUDIENCE"
         kubectl config set-context csecbridge --cluster csecbridge --user github
         kubectl config use-context csecbridge
