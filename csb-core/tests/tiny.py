@@ -440,14 +440,15 @@ def make_lease(**given: Any) -> Lease:
 
 
 def make_end(lease: Lease, **given: Any) -> End:
-    """An end of this lease: SUCCESS, unless told otherwise."""
+    """An end of this lease: SUCCESS, unless told otherwise; one that FAILED says why."""
+    why = {"class": "TEST", "code": "failed", "message": "it failed", "retryable": False}
     fields: Json = {
         "correlation_id": lease.correlation_id,
         "token": lease.token,
         "status": Status.SUCCESS,
         "result": {"ok": True},
         "changed": True,
-        "error": None,
+        "error": why if given.get("status") is Status.FAILED else None,
         "wait": None,
         "counts_as_retry": False,
         "checkpoint": None,
