@@ -9,13 +9,14 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
 	docs/generate.py images/build.py images/harden.py images/health.py images/seed.py \
+	helm/make_secrets.py helm/csecbridge/files/smoke.py \
 	.github/oidc_credential.py
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status logs setup test test-slow system-packages check fmt docs docs-fresh \
-	lock bench chaos images test-images check-pipelines clean
+	lock bench chaos images test-images check-pipelines tools check-deploy clean
 
 help: ## explain the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -98,6 +99,7 @@ lock: setup ## compile the hashed locks anew
 	$(COMPILE) -c requirements-dev.txt --extra local worker-service-aws/pyproject.toml \
 		-o worker-service-aws/requirements-local.txt
 	$(COMPILE) -c requirements-dev.txt images/requirements.in -o images/requirements.txt
+	$(COMPILE) -c requirements-dev.txt tests/deploy/requirements.in -o tests/deploy/requirements.txt
 	$(COMPILE) .github/requirements.in -o .github/requirements.txt
 	$(COMPILE) -c requirements-dev.txt bench/requirements.in -o bench/requirements.txt
 
@@ -120,6 +122,12 @@ test-images: setup ## as root: build every image from a bare Debian with buildah
 
 check-pipelines: ## look at Dockerfiles, compose.yaml and workflows with hadolint, zizmor, actionlint, schemas
 	@PYTHON=$(PYTHON) .github/check-pipelines.sh
+
+tools: setup ## bring helm, kustomize, promtool and schemas into .run/tools, at pinned versions
+	@PYTHON=$(PYTHON) tests/deploy/tools.sh
+
+check-deploy: tools ## look at charts, manifests and alerts with these
+	@tests/deploy/check.sh
 
 clean: ## remove .run and what tools left; call down first
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi

@@ -1,0 +1,20 @@
+{{/* (list ROOT COMPONENT): Prometheus reads /metrics of a component's Service. */}}
+{{- define "csb.serviceMonitor" -}}
+{{- $monitoring := (include "csb.global" (index . 0) | fromYaml).monitoring -}}
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ include "csb.name" . }}
+  labels:
+    {{- include "csb.labels" . | nindent 4 }}
+    {{- with $monitoring.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "csb.selector" . | nindent 6 }}
+  endpoints:
+    - port: metrics
+      interval: {{ $monitoring.interval }}
+{{- end }}

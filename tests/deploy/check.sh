@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What `make check-deploy` does, with what `make tools` has brought.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
+export PATH=$tools/bin:$PATH PYTHONPATH=$tools/python CSB_CHECK_DEPLOY=1
+for tool in helm kustomize promtool; do
+    [ -x "$tools/bin/$tool" ] || { echo "check-deploy: $tool is missing: make tools"; exit 1; }
+done
+
+.venv/bin/python -m yamllint --strict -c tests/deploy/yamllint.yaml helm/*/values.yaml helm/*/Chart.yaml \
+    helm/csecbridge/presets helm/csecbridge/files platform-config
+promtool check rules <(sed 's/RUNBOOKS/https:\/\/example.org/' helm/csecbridge/files/alerts.yaml) >/dev/null
+promtool test rules tests/deploy/alerts.yaml
+exec .venv/bin/python -m pytest tests/deploy "$@"

@@ -1,0 +1,110 @@
+"""The charts render, on every version of Kubernetes, into what that version accepts."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import kubernetes_validate
+import pytest
+from tests.deploy.charts import (
+    HELM,
+    KUBERNETES,
+    PRESETS,
+    SITE,
+    SUBCHARTS,
+    NotRendered,
+    containers,
+    named,
+    of_kind,
+    pods,
+    rendered,
+    run,
+)
+from tests.house import ROOT, text
+
+from csb_core import config
+
+#: What operators bring; there are no schemas of these here.
+FOREIGN = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule", "Cluster"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_lint_finds_nothing(preset: str) -> None:
+    values = [part for value in SITE[preset] for part in ("--set", value)]
+    run(
+        *("helm", "lint", "--strict", str(HELM / "csecbridge")),
+        *("--values", str(HELM / "csecbridge" / "presets" / f"{preset}.yaml"), *values),
+    )
+
+
+@pytest.mark.parametrize("chart", SUBCHARTS)
+def test_lint_finds_nothing_in_a_subchart(chart: str) -> None:
+    run("helm", "lint", "--strict", str(HELM / chart))
+
+
+@pytest.mark.parametrize(("preset", "kubernetes"), [*product(PRESETS, KUBERNETES)])
+def test_every_manifest_is_valid(preset: str, kubernetes: str) -> None:
+    manifests = rendered(preset=preset, kubernetes=kubernetes)
+    validated = 0
+    for manifest in manifests:
+        if manifest["kind"] not in FOREIGN:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+            validated += 1
+    assert validated > 20
+
+
+def test_a_field_that_is_none_is_found() -> None:
+    service = dict(of_kind(rendered(preset="dev"), "Service")[0])
+    service["spec"] = {**service["spec"], "selektor": {}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(service, "1.34", strict=True)
+
+
+@pytest.mark.parametrize("chart", SUBCHARTS)
+def test_a_subchart_installs_alone(chart: str) -> None:
+    manifests = rendered(chart, release="alone")
+    assert manifests
+    assert list(pods(manifests))
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
+        assert manifest["metadata"]["name"].startswith("alone-")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_names_are_unique(preset: str) -> None:
+    names = [named(manifest) for manifest in rendered(preset=preset)]
+    assert len(names) == len(set(names))
+
+
+def test_an_old_kubernetes_is_refused() -> None:
+    with pytest.raises(NotRendered, match="chart requires kubeVersion"):
+        rendered(kubernetes="1.29")
+
+
+def test_charts_have_the_version_of_the_code() -> None:
+    for path in HELM.glob("*/Chart.yaml"):
+        for field in ("version", "appVersion"):
+            found = re.search(rf"^{field}: (\S+)$", text(path), re.MULTILINE)
+            assert found is not None
+            assert found[1] == config.VERSION, path
+
+
+def test_images_are_those_that_are_built() -> None:
+    source = text(ROOT / "images/build.py")
+    built = set(re.findall(r'^    "([a-z-]+)": ".*Dockerfile"', source, re.MULTILINE))
+    ours = {
+        re.split("[:@]", container["image"].rpartition("/")[2])[0]
+        for _, pod in pods(rendered(preset="dev"))
+        for container in containers(pod)
+        if container["image"].startswith("ghcr.io/")
+    }
+    assert ours == built
+
+
+def test_a_digest_wins() -> None:
+    digest = "sha256:" + "a" * 64
+    manifests = rendered(preset="dev", values=(f"global.digests.api-service={digest}",))
+    images = {c["image"] for _, pod in pods(manifests) for c in containers(pod)}
+    pinned = {image for image in images if "/api-service:" in image}
+    assert pinned == {f"ghcr.io/csecbridge/csecbridge/api-service:{config.VERSION}@{digest}"}
