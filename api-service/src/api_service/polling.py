@@ -23,13 +23,16 @@ def wait_for(
     seconds: float,
     *,
     is_awaited: Callable[[Shown], bool],
+    is_ours: bool = False,
 ) -> Shown:
     """Return the request as it is when it is as awaited, or when the time is up.
 
-    Nothing is held while the caller sleeps. Raises NotFound, StoreUnavailable.
+    `is_ours`: this call has just written it, so it need not be looked for first. Nothing is held
+    while the caller sleeps. Raises NotFound, StoreUnavailable.
     """
     deadline = time.monotonic() + seconds
-    deps.reader.read(tenant_id, wanted)  # nobody waits for what is not there
+    if not is_ours:
+        deps.reader.read(tenant_id, wanted)  # nobody waits for what is not there
     with deps.waiting.place(wanted) as place:
         shown = deps.reader.read(tenant_id, wanted)
         while place is not None and not is_awaited(shown):

@@ -37,7 +37,14 @@ def execute_util(deps: Deps, call: Call, util_id: str) -> Response:
     tenant_id, correlation_id = call.caller.tenant_id, accepted.correlation_id
     document: Json
     if seconds:
-        shown = wait_for(deps, tenant_id, correlation_id, seconds, is_awaited=lambda s: s.is_final)
+        shown = wait_for(
+            deps,
+            tenant_id,
+            correlation_id,
+            seconds,
+            is_awaited=lambda shown: shown.is_final,
+            is_ours=True,
+        )
         document = execution_of_request(shown.document)
     elif accepted.outcome == "created":
         document = execution_of_draft(draft, accepted)
