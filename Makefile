@@ -15,8 +15,8 @@ GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs setup test test-slow system-packages check fmt docs docs-fresh \
-	lock bench chaos images test-images check-pipelines tools check-deploy clean
+.PHONY: help demo up down status logs setup test test-slow test-worn system-packages check fmt docs \
+	docs-fresh lock bench chaos images test-images check-pipelines tools check-deploy clean
 
 help: ## explain the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -57,10 +57,13 @@ $(BIN)/python:
 	@$(MAKE) --no-print-directory setup
 
 test: setup ## run the tests, without the slow ones
-	$(BIN)/python -m pytest -m 'not slow and not chaos_long and not images'
+	$(BIN)/python -m pytest -m 'not slow and not chaos_long and not worn and not images'
 
 test-slow: setup ## the slow ones; those behind PgBouncer need system-packages
 	$(BIN)/python -m pytest -m slow
+
+test-worn: setup ## attack the sandbox in each way two hundred times; takes long
+	$(BIN)/python -m pytest -m worn
 
 system-packages: ## install what wheels cannot bring: pgbouncer, for the slow tests
 	@if command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; then \

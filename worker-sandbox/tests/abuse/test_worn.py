@@ -19,9 +19,10 @@ SLOTS = 4
 # Those that last until their deadline would take hours, and differ in nothing after a few times.
 REPEATED_AT_DEADLINE = 10
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.timeout(3600)
 
 
+@pytest.mark.worn
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_changes_nothing_however_often(case: Case, arena: Arena) -> None:
     job = case.job(arena.world.told())
@@ -38,6 +39,7 @@ def test_it_changes_nothing_however_often(case: Case, arena: Arena) -> None:
     assert after <= 2 * before + 0.05, f"executions were {before:.3f} s, and are {after:.3f} s"
 
 
+@pytest.mark.slow
 def test_ten_thousand_executions_leave_the_worker_as_it_was(arena: Arena) -> None:
     job = Job(
         kind="transformer", code="def transform(data):\n    return data", input=7, limits=LIMITS
