@@ -36,6 +36,8 @@ def faults(pod: Manifest) -> Iterator[str]:
 
 Settings = Mapping[str, Any]
 
+CONFINED: Final = {"RuntimeDefault", "Localhost"}
+
 #: What is wrong -> whether it is, by the container's own settings and those with the pod's below.
 CONTROLS: Final[Mapping[str, Callable[[Settings, Settings], bool]]] = {
     "is privileged": lambda own, _: bool(own.get("privileged")),
@@ -54,7 +56,6 @@ CONTROLS: Final[Mapping[str, Callable[[Settings, Settings], bool]]] = {
         _profile(both, "appArmorProfile", "RuntimeDefault") not in CONFINED
     ),
 }
-CONFINED: Final = {"RuntimeDefault", "Localhost"}
 
 
 def _profile(settings: Settings, kind: str, default: str | None) -> str | None:

@@ -1,0 +1,258 @@
+"""Writes values.schema.json of every chart, from the shapes that their values have.
+
+python helm/values_schemas.py            write them
+python helm/values_schemas.py --check    say which are stale; 1 when one is
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from shapes import (
+    ACCOUNT,
+    ANYTHING,
+    BOOLEAN,
+    FOREIGN_IMAGE,
+    GLOBAL,
+    IMAGE,
+    MEMORY,
+    NO_SECRET,
+    OBJECTS,
+    PLACEMENT,
+    PORT,
+    REPLICAS,
+    RESOURCES,
+    SECRET,
+    SETTINGS,
+    TEXT,
+    TEXTS,
+    VARIABLES,
+    VOLUME,
+    Schema,
+    one_of,
+    strict,
+    whole,
+)
+
+HERE: Final = Path(__file__).resolve().parent
+
+API: Final[Schema] = {
+    "image": IMAGE,
+    "existingSecret": SECRET,
+    "replicas": REPLICAS,
+    "processes": whole(1, 64),
+    "poolMax": whole(1, 200),
+    "env": VARIABLES,
+    "shutdown": strict({"preStopSeconds": whole(0, 300), "gracePeriodSeconds": whole(1, 3600)}),
+    "service": strict({"port": PORT, "annotations": TEXTS}),
+    "ingress": strict(
+        {
+            "enabled": BOOLEAN,
+            "className": TEXT,
+            "host": TEXT,
+            "tlsSecret": NO_SECRET,
+            "annotations": TEXTS,
+        }
+    ),
+    "httpRoute": strict(
+        {
+            "enabled": BOOLEAN,
+            "parentRefs": OBJECTS,
+            "hostnames": {"type": "array", "items": TEXT},
+        }
+    ),
+    "ingressFrom": OBJECTS,
+    "autoscaling": strict(
+        {
+            "enabled": BOOLEAN,
+            "minReplicas": whole(1, 1000),
+            "maxReplicas": whole(1, 1000),
+            "cpuPercent": whole(1, 100),
+        }
+    ),
+    "disruptionBudget": BOOLEAN,
+    "resources": RESOURCES,
+    "serviceAccount": ACCOUNT,
+    "priorityClassName": TEXT,
+    **PLACEMENT,
+}
+
+WORKER: Final[Schema] = {
+    "enabled": BOOLEAN,
+    "service": TEXT,
+    "image": IMAGE,
+    "existingSecret": SECRET,
+    "replicas": REPLICAS,
+    "processes": whole(1, 64),
+    "slots": whole(1, 512),
+    "poolMax": whole(1, 200),
+    "longestSeconds": whole(1, 3600),
+    "graceSeconds": whole(1, 3600),
+    "gracePeriodSeconds": whole(1, 7200),
+    "env": VARIABLES,
+    "envFromSecrets": {"type": "array", "items": SECRET},
+    "egress": strict({"internet": BOOLEAN, "podIdentity": BOOLEAN, "extra": OBJECTS}),
+    "autoscaling": strict(
+        {
+            "enabled": BOOLEAN,
+            "minReplicas": whole(1, 1000),  # the rescuer runs in workers: never none
+            "maxReplicas": whole(1, 1000),
+            "busyPercent": whole(1, 100),
+        }
+    ),
+    "disruptionBudget": BOOLEAN,
+    "jails": strict(
+        {
+            "tier": one_of("landlock", "namespaces"),
+            "pool": whole(1, 256),
+            "megabytesOfOne": whole(16, 65_536),
+            "seccompProfile": TEXT,
+            "appArmorProfile": TEXT,
+        }
+    ),
+    "resources": RESOURCES,
+    "serviceAccount": ACCOUNT,
+    "podLabels": TEXTS,
+    "runtimeClassName": NO_SECRET,
+    "priorityClassName": TEXT,
+    **PLACEMENT,
+}
+
+#: What a worker has that no default can know. Presets tell a part of it: Helm has filled in
+#: the rest before it looks.
+OF_EACH_WORKER: Final = (
+    *("service", "image", "existingSecret", "slots", "resources"),
+    *("longestSeconds", "graceSeconds", "gracePeriodSeconds"),
+)
+
+CHARTS: Final[Mapping[str, Schema]] = {
+    "api-service": API,
+    "worker": {
+        "defaults": strict(WORKER),
+        "workers": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-z][a-z0-9]{0,11}$"},
+            "additionalProperties": strict(WORKER, required=OF_EACH_WORKER),
+        },
+    },
+    "postgres-db": {
+        "database": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,30}$"},
+        "existingSecret": SECRET,
+        "embedded": strict(
+            {
+                "image": FOREIGN_IMAGE,
+                "user": whole(1, 65_535),
+                "storage": VOLUME,
+                "settings": SETTINGS,
+                "gracePeriodSeconds": whole(30, 3600),
+                "resources": RESOURCES,
+            }
+        ),
+        "cnpg": strict(
+            {
+                "instances": whole(1, 10),
+                "synchronous": whole(0, 9),
+                "imageName": TEXT,
+                "storage": VOLUME,
+                "settings": SETTINGS,
+                "resources": RESOURCES,
+                "backup": ANYTHING,
+                "operatorNamespace": TEXT,
+            }
+        ),
+        **PLACEMENT,
+    },
+    "redis": {
+        "existingSecret": SECRET,
+        "embedded": strict(
+            {
+                "image": FOREIGN_IMAGE,
+                "user": whole(1, 65_535),
+                "server": TEXT,
+                "client": TEXT,
+                "storage": VOLUME,
+                "maxMemory": MEMORY,
+                "gracePeriodSeconds": whole(10, 3600),
+                "resources": RESOURCES,
+            }
+        ),
+        **PLACEMENT,
+    },
+    "csecbridge": {
+        **dict.fromkeys(("api-service", "worker", "postgres-db", "redis"), ANYTHING),
+        "monitoring": strict({"runbooks": TEXT}),
+        "csbctl": strict({"image": IMAGE}),
+        "migrations": strict(
+            {
+                "mode": one_of("job", "hook"),
+                "existingSecret": SECRET,
+                "deadlineSeconds": whole(30, 86_400),
+                "bootstrap": strict(
+                    {
+                        "enabled": BOOLEAN,
+                        "existingSecret": SECRET,
+                        "superuserSecret": SECRET,
+                        "superuser": TEXT,
+                        "host": TEXT,
+                        "database": TEXT,
+                    }
+                ),
+                "resources": RESOURCES,
+            }
+        ),
+        "maintenance": strict(
+            {
+                "enabled": BOOLEAN,
+                "schedule": {"type": "string", "pattern": "^(\\S+ ){4}\\S+$"},
+                "existingSecret": SECRET,
+                "resources": RESOURCES,
+            }
+        ),
+        "smoke": strict(
+            {
+                "existingSecret": NO_SECRET,
+                "accountId": {"type": "string", "pattern": "^([0-9]{12})?$"},
+                "principalType": one_of("user", "role", "group"),
+                "principalName": TEXT,
+                "timeoutSeconds": whole(10, 600),
+            }
+        ),
+    },
+}
+
+
+def document(chart: str) -> str:
+    """The text of one chart's values.schema.json."""
+    fields = {"global": GLOBAL, "enabled": BOOLEAN, "library": ANYTHING, **CHARTS[chart]}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Values of the chart {chart}",
+        "$comment": "Written by helm/values_schemas.py.",
+        **strict(fields),
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write all, or say which are stale."""
+    stale = [
+        (path, text)
+        for chart in CHARTS
+        if (path := HERE / chart / "values.schema.json")
+        and (text := document(chart)) != (path.read_text() if path.exists() else "")
+    ]
+    if "--check" in argv:
+        for path, _ in stale:
+            print(f"{path.relative_to(HERE)} is stale: python helm/values_schemas.py")
+        return 1 if stale else 0
+    for path, text in stale:
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
