@@ -1,0 +1,158 @@
+"""The platform's namespace: strict by default, and with room for what the charts bring."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import kubernetes_validate
+import pytest
+import yaml
+from tests.deploy.charts import (
+    KUBERNETES,
+    Manifest,
+    containers,
+    named,
+    of_kind,
+    pods,
+    rendered,
+    run,
+)
+from tests.house import ROOT
+
+OVERLAYS: Final = ("dev", "staging", "production")
+#: Kind -> what the API calls its resource, for the deployer's rights.
+RESOURCES: Final = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+
+
+@cache
+def built(overlay: str) -> tuple[Manifest, ...]:
+    """The manifests of an overlay."""
+    made = run("kustomize", "build", str(ROOT / "platform-config/overlays" / overlay))
+    return tuple(yaml.safe_load_all(made))
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_is_valid(overlay: str, kubernetes: str) -> None:
+    manifests = built(overlay)
+    assert len(manifests) >= 9
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_namespace_is_restricted_and_shut(overlay: str) -> None:
+    (namespace,) = of_kind(built(overlay), "Namespace")
+    levels = namespace["metadata"]["labels"]
+    for mode in ("enforce", "audit", "warn"):
+        assert levels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+    (policy,) = of_kind(built(overlay), "NetworkPolicy")
+    assert policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_what_concerns_admission_lies_outside_the_namespace(overlay: str) -> None:
+    outside = {m["kind"] for m in built(overlay) if m["metadata"].get("namespace") != "csb-app"}
+    assert outside == {
+        "Namespace",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
+    assert not of_kind(built(overlay), "ClusterRole", "ClusterRoleBinding")
+
+
+def test_the_deployer_may_what_a_release_needs_and_no_more() -> None:
+    (role,) = of_kind(built("production"), "Role")
+    writes = {
+        (group, resource)
+        for rule in role["rules"]
+        if "create" in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    routes = (
+        "api-service.ingress.enabled=true",
+        "api-service.httpRoute.enabled=true",
+    )
+    everything = [
+        *rendered(preset="small", values=routes),
+        *rendered(preset="ha"),
+    ]
+    needed = {
+        (
+            m["apiVersion"].rpartition("/")[0],
+            RESOURCES.get(m["kind"], m["kind"].lower() + "s"),
+        )
+        for m in everything
+    }
+    # Helm's releases are Secrets; poolers may come with CloudNativePG's clusters.
+    assert writes == needed | {("", "secrets"), ("postgresql.cnpg.io", "poolers")}
+    assert "*" not in str(role)
+    assert not {"escalate", "bind", "impersonate"} & {v for r in role["rules"] for v in r["verbs"]}
+
+
+def _millicores(quantity: str | int) -> int:
+    said = str(quantity)
+    return int(said[:-1]) if said.endswith("m") else int(float(said) * 1000)
+
+
+def _mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+
+
+def _most(manifests: tuple[Manifest, ...]) -> dict[str, int]:
+    """Return what all pods that there can be ask for; one more of each during a rollout."""
+    scaled = {
+        m["spec"]["scaleTargetRef"]["name"]: m["spec"].get("maxReplicas")
+        or m["spec"]["maxReplicaCount"]
+        for m in of_kind(manifests, "HorizontalPodAutoscaler", "ScaledObject")
+    }
+    sizes = {named(m): m["spec"].get("replicas") for m in manifests if m["kind"] == "Deployment"}
+    total = {"pods": 0, "requests.cpu": 0, "requests.memory": 0, "limits.memory": 0}
+    for name, pod in pods(manifests):
+        kind, _, own = name.partition("/")
+        count = (scaled.get(own) or sizes[name]) + 1 if kind == "Deployment" else 1
+        main = pod["spec"]["containers"]
+        assert len(main) == 1
+        asked = main[0]["resources"]
+        total["pods"] += count
+        total["requests.cpu"] += count * _millicores(asked["requests"]["cpu"])
+        total["requests.memory"] += count * _mebibytes(asked["requests"]["memory"])
+        total["limits.memory"] += count * _mebibytes(asked["limits"]["memory"])
+    for cluster in of_kind(manifests, "Cluster"):
+        count, asked = cluster["spec"]["instances"], cluster["spec"]["resources"]
+        total["pods"] += count
+        total["requests.cpu"] += count * _millicores(asked["requests"]["cpu"])
+        total["requests.memory"] += count * _mebibytes(asked["requests"]["memory"])
+        total["limits.memory"] += count * _mebibytes(asked["limits"]["memory"])
+    return total
+
+
+@pytest.mark.parametrize(
+    ("overlay", "preset"), [("dev", "dev"), ("staging", "small"), ("production", "ha")]
+)
+def test_the_quota_has_room_for_the_preset(overlay: str, preset: str) -> None:
+    (quota,) = of_kind(built(overlay), "ResourceQuota")
+    hard = quota["spec"]["hard"]
+    most = _most(rendered(preset=preset))
+    assert most["pods"] <= int(hard["pods"])
+    assert most["requests.cpu"] <= _millicores(hard["requests.cpu"])
+    assert most["requests.memory"] <= _mebibytes(hard["requests.memory"])
+    assert most["limits.memory"] <= _mebibytes(hard["limits.memory"])
+
+
+def test_images_of_the_charts_come_from_registries_that_are_admitted() -> None:
+    (policy,) = of_kind(built("dev"), "ValidatingAdmissionPolicy")
+    expressions = {v["name"]: v["expression"] for v in policy["spec"]["variables"]}
+    admitted = tuple(part.strip(" '[]") for part in expressions["registries"].split(","))
+    for _, pod in pods(rendered(preset="dev")):
+        for container in containers(pod):
+            assert container["image"].startswith(admitted)
+
+
+def test_production_wants_digests() -> None:
+    said = str(of_kind(built("production"), "ValidatingAdmissionPolicy"))
+    assert "@sha256:" in said
+    assert "@sha256:" in str(of_kind(built("staging"), "ValidatingAdmissionPolicy"))
+    assert "@sha256:" not in str(of_kind(built("dev"), "ValidatingAdmissionPolicy"))
