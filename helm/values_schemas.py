@@ -212,6 +212,7 @@ CHARTS: Final[Mapping[str, Schema]] = {
                 "resources": RESOURCES,
             }
         ),
+        "console": strict({"enabled": BOOLEAN, "actor": TEXT}),
         "smoke": strict(
             {
                 "existingSecret": NO_SECRET,

@@ -15,7 +15,8 @@ from tests.house import ROOT
 API, AWS, SANDBOX = "api-service", "worker-aws", "worker-sandbox"
 MIGRATIONS, MAINTENANCE, SMOKE = "migrations", "maintenance", "smoke"
 POSTGRES, REDIS = "postgres-db", "redis"
-OURS: Final = (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE, POSTGRES, REDIS)
+CSBCTL = "csbctl"
+OURS: Final = (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE, CSBCTL, POSTGRES, REDIS)
 OUTSIDE: Final = {
     "neighbour": Place(name="neighbour", namespace="csb-app", labels={"app": "neighbour"}),
     "caller": Place(name="caller", namespace="shop", labels={"app": "shop"}),
@@ -46,9 +47,12 @@ PORTS: Final = {
 #: out is shut by the namespace's default.
 OPEN: Final = {
     *((caller, API, 8000) for caller in ("caller", "dns", "prometheus", "keda")),
-    *((who, "dns", 53) for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE)),
-    *((who, POSTGRES, 5432) for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, "keda")),
-    *((who, REDIS, 6379) for who in (API, AWS, SANDBOX, MAINTENANCE)),
+    *((who, "dns", 53) for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE, CSBCTL)),
+    *(
+        (who, POSTGRES, 5432)
+        for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, CSBCTL, "keda")
+    ),
+    *((who, REDIS, 6379) for who in (API, AWS, SANDBOX, MAINTENANCE, CSBCTL)),
     (SMOKE, API, 8000),
     (AWS, "aws", 443),
     *(("prometheus", whom, port) for whom, port in ((API, 9090), (AWS, 9091), (SANDBOX, 9091))),
@@ -86,7 +90,7 @@ def matrix(manifests: tuple[Manifest, ...]) -> set[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("preset", ["dev", "small"])
 def test_what_is_open_is_what_is_listed(preset: str) -> None:
-    manifests = rendered(preset=preset)
+    manifests = rendered(preset=preset, values=("console.enabled=true",))
     assert set(places(manifests)) == set(OURS)
     assert matrix(manifests) == OPEN
 
@@ -121,9 +125,9 @@ def test_external_stores_are_reached_where_they_are() -> None:
     found = places(manifests)
     assert {POSTGRES, REDIS}.isdisjoint(found)
     who = {name for name, pod in found.items() if reaches(policies, pod, place, 5432)}
-    assert who == {API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE}
+    assert who == {API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, CSBCTL}
     who = {name for name, pod in found.items() if reaches(policies, pod, place, 6379)}
-    assert who == {API, AWS, SANDBOX, MAINTENANCE}
+    assert who == {API, AWS, SANDBOX, MAINTENANCE, CSBCTL}
 
 
 def test_without_the_namespaces_default_the_charts_policies_hold_alone() -> None:
