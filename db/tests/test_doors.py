@@ -120,6 +120,7 @@ FUNCTIONS = {
         "csb_admin_user",
     },
     "claimed_util(gen_random_uuid(), 1)": set(WORKERS),
+    "schema_version()": set(SERVICES),
 }
 
 

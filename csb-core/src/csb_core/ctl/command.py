@@ -18,6 +18,7 @@ from csb_core.ctl.key import key
 from csb_core.ctl.maintain import maintain
 from csb_core.ctl.queue import queue
 from csb_core.ctl.request import request
+from csb_core.ctl.schema import schema
 from csb_core.ctl.security import security
 from csb_core.ctl.surroundings import settle
 from csb_core.ctl.tenant import tenant
@@ -60,5 +61,5 @@ def main(ctx: click.Context, actor: str | None) -> None:
     console.actor = actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-for noun in (tenant, key, account, request, queue, doctor, security, audit, maintain):
+for noun in (tenant, key, account, request, queue, doctor, security, audit, maintain, schema):
     main.add_command(noun)
