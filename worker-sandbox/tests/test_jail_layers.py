@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import worker_sandbox
 from worker_sandbox import jail
 from worker_sandbox.attacks import ATTACKS
 from worker_sandbox.jail.plan import LAYERS, TierName
+from worker_sandbox.job import Job, Limits
 from worker_sandbox.sandbox import Sandbox
 from worker_sandbox.sandbox_settings import SandboxSettings
 from worker_sandbox.self_test import SelfTest
 
 SYSTEM_PYTHON = Path("/usr/bin/python3.11")
 NOBODY = 65_533
+LIMITS = Limits(timeout_seconds=10, memory_limit_mb=64)
 
 
 def attacked(tier: TierName, *without: str) -> SelfTest:
@@ -84,6 +87,19 @@ def test_without_a_layer_its_attacks_get_through(
 def test_a_breach_is_no_pass() -> None:
     assert attacked("namespaces").held
     assert not attacked("namespaces", "seccomp").held
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root cannot give its bounding set up")
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_no_capability_is_left_that_a_program_could_be_given(tier: TierName) -> None:
+    code = (
+        "import ctypes\ndef main(p):\n"
+        " libc, read = ctypes.CDLL(None), 23\n"  # PR_CAPBSET_READ
+        " return [number for number in range(64) if libc.prctl(read, number, 0, 0, 0) == 1]"
+    )
+    job = Job(kind="script", code=code, input=None, limits=LIMITS)
+    with Sandbox.open(SandboxSettings(tier=tier, pool_size=1)) as sandbox:
+        assert sandbox.run(job).value == []
 
 
 def test_without_landlock_the_weaker_tier_sees_the_host() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+from contextlib import suppress
 from typing import Final
 
 from worker_sandbox.jail import kernel
@@ -49,6 +50,9 @@ def undumpable() -> list[Call]:
 
 def become(uid: int) -> None:
     """Change the zygote from root to an unprivileged user, for good."""
+    with suppress(PermissionError):  # a root that may change users and no more: see CAP_SETPCAP
+        for number in range(_count()):
+            kernel.call("prctl", _PR_CAPBSET_DROP, number)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
