@@ -13,12 +13,14 @@ from typing import Final
 
 from worker_sandbox.jail import kernel
 from worker_sandbox.jail.kernel import Call
-from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NUMBERS, REFUSED
+from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NOTHING, NUMBERS, REFUSED
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x05, 0x06
 _ALLOW: Final = 0x7FFF_0000
 _KILL: Final = 0x8000_0000
 _ERRNO: Final = 0x0005_0000
+#: Error number 0: the call is not made, and gives back 0.
+_SUCCEED: Final = _ERRNO
 _REFUSE: Final = _ERRNO | errno.EPERM
 _AGAIN: Final = _ERRNO | errno.EAGAIN
 _UNKNOWN: Final = _ERRNO | errno.ENOSYS
@@ -28,9 +30,11 @@ _X32_BIT: Final = 0x4000_0000
 _NAMESPACES_OF_CLONE: Final = 0x7E02_0080
 _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS, _MAP_HUGETLB = 0x2, 0x4, 0x20, 0x4_0000
 
-#: fcntl(2): duplicates and flags. No locks, for the root's files are the same in every jail; no
-#: leases, no signals, no sizes of pipes.
+#: fcntl(2): duplicates and flags. No leases, no signals, no sizes of pipes.
 _FCNTL: Final = (0, 1, 2, 3, 4, 1030)
+#: F_SETLK and F_SETLKW. No lock is taken, for the root's files are the same in every jail; but one
+#: process alone always gets the lock that it asks for, so that is what it is told. SQLite asks.
+_FCNTL_OF_LOCKS: Final = (6, 7)
 #: futex(2): wait, wake, requeue and their kin, all within one process (FUTEX_PRIVATE_FLAG), waits
 #: by either clock. A futex in a page of the library would be one that all jails share.
 _FUTEX: Final = (*(128 | operation for operation in (0, 1, 3, 4, 5, 9, 10)), 384, 393)
@@ -54,8 +58,8 @@ def assemble(machine: str, *, own_pid_namespace: bool) -> bytes:
     """The filter for an architecture; raises KeyError for one that we do not know."""
     numbers = NUMBERS[machine]
     leaves: dict[int, Code] = {}
-    for names, leaf in ((ALLOWED, _give(_ALLOW)), (REFUSED, _give(_REFUSE))):
-        leaves.update((numbers[name], leaf) for name in names if name in numbers)
+    for names, action in ((ALLOWED, _ALLOW), (NOTHING, _SUCCEED), (REFUSED, _REFUSE)):
+        leaves.update((numbers[name], _give(action)) for name in names if name in numbers)
     checks = _checks()
     leaves.update((numbers[name], checks[name]) for name in CHECKED)
     if not own_pid_namespace:
@@ -87,17 +91,8 @@ def _checks() -> dict[str, Code]:
             (_AND, 0, 0, kernel.CLONE_THREAD | _NAMESPACES_OF_CLONE),
             *_only(kernel.CLONE_THREAD),
         ],
-        "fcntl": [_argument(1), *_only(*_FCNTL)],
-        "futex": [
-            _argument(1),
-            *(test for operation in _FUTEX for test in ((_EQUAL, 0, 1, operation), *_give(_ALLOW))),
-            *(
-                test
-                for operation in _FUTEX_OF_JOIN
-                for test in ((_EQUAL, 0, 1, operation), *_give(_AGAIN))
-            ),
-            *_give(_REFUSE),
-        ],
+        "fcntl": [_argument(1), *_sort((_FCNTL, _ALLOW), (_FCNTL_OF_LOCKS, _SUCCEED))],
+        "futex": [_argument(1), *_sort((_FUTEX, _ALLOW), (_FUTEX_OF_JOIN, _AGAIN))],
         "ioctl": [_argument(1), *_only(*_IOCTL)],
         "madvise": [_argument(2), *_only(*_MADVISE)],
         "prctl": [_argument(0), *_only(*_PRCTL)],
@@ -131,9 +126,18 @@ def _give(action: int) -> Code:
 
 def _only(*values: int) -> Code:
     """Allow when the loaded value is one of these."""
-    count = len(values)
-    tests = [(_EQUAL, count - position, 0, value) for position, value in enumerate(values)]
-    return [*tests, *_give(_REFUSE), *_give(_ALLOW)]
+    return _sort((values, _ALLOW))
+
+
+def _sort(*groups: tuple[tuple[int, ...], int]) -> Code:
+    """Give what belongs to the group that the loaded value is in; refuse when it is in none."""
+    known = [(value, behind) for behind, (values, _) in enumerate(groups) for value in values]
+    count = len(known)
+    tests = [
+        (_EQUAL, count - position + behind, 0, value)
+        for position, (value, behind) in enumerate(known)
+    ]
+    return [*tests, *_give(_REFUSE), *(give for _, action in groups for give in _give(action))]
 
 
 def _ranges(leaves: dict[int, Code]) -> list[tuple[int, Code]]:

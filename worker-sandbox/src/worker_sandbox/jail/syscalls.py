@@ -1,9 +1,9 @@
 """What a jail may ask of the kernel, by name; and the numbers of the names on each architecture.
 
 Allowed is what CPython and glibc need to compute, to read the read-only root and to work in the
-scratch directory, threads included. REFUSED gives EPERM: these are attacks, or would reach beyond
-the jail. All others, also those that the kernel has not invented yet, give ENOSYS, at which
-libraries fall back to something older.
+scratch directory, threads included. NOTHING succeeds without being done. REFUSED gives EPERM: these
+are attacks, or would reach beyond the jail. All others, also those that the kernel has not invented
+yet, give ENOSYS, at which libraries fall back to something older.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALLOWED: Final = _names(
     "dup3 pipe pipe2 poll ppoll select pselect6 open openat creat access faccessat faccessat2 "
     "stat fstat lstat newfstatat statx getdents64 getcwd chdir fchdir readlink readlinkat mkdir "
     "mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat chmod fchmod "
-    "fchmodat fchmodat2 truncate ftruncate fallocate fsync fdatasync utimensat utime "
+    "fchmodat fchmodat2 truncate ftruncate fallocate utimensat utime "
     "utimes umask munmap mremap brk set_robust_list set_tid_address rseq "
     "sched_yield sched_getaffinity rt_sigaction rt_sigprocmask rt_sigreturn "
     "rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall pause alarm "
@@ -29,6 +29,10 @@ ALLOWED: Final = _names(
     "getpgrp getpgid getsid getpriority capget getrusage getrlimit uname getrandom getcpu exit "
     "exit_group "
 )
+
+#: Said to be done, and not done. The scratch directory is memory, so there is nothing to wait for;
+#: of a file of the library it would be the host's disk that works, for whoever asks and for all.
+NOTHING: Final = _names("fsync fdatasync")
 
 #: Allowed with certain arguments only; seccomp.py has a check for each.
 CHECKED: Final = _names("clone fcntl futex ioctl madvise mmap mprotect prctl prlimit64 tgkill")
