@@ -24,7 +24,7 @@ from tests.images.container import Container, Service
 
 from csb_core.local.ports import free_port
 from csb_core.local.postgres import PostgresServer
-from csb_core.testing import PASSWORD, Database, database_urls
+from csb_core.testing import PASSWORD, Database, database_urls, make_api_key, make_tenant
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1200)]
 
@@ -210,6 +210,44 @@ def test_it_starts_serves_and_ends(
         _asks_for_its_health(container, settings, port)
         assert service.stop(seconds=60) == 0, log.read_text()[-4000:]
     _wrote_only_its_log(service)
+
+
+def test_a_util_runs_from_its_post_to_its_result(
+    built: Built, database: Database, redis_url: str, tmp_path: Path
+) -> None:
+    """Two images hand a request to each other, through the stores and nothing else."""
+    token = make_api_key(database.admin, make_tenant(database.admin, "utils-imaged"))
+    port, worker_port = free_port(), free_port()
+    api = {
+        "CSB_DATABASE_URL": database.api,
+        "CSB_REDIS_URL": redis_url,
+        "CSB_BIND": f"127.0.0.1:{port}",
+        "CSB_METRICS_BIND": f"127.0.0.1:{free_port()}",
+    }
+    worker = {
+        "CSB_DATABASE_URL": database.sandbox,
+        "CSB_REDIS_URL": redis_url,
+        "CSB_BIND": f"127.0.0.1:{worker_port}",
+        "CSB_METRICS_BIND": f"127.0.0.1:{free_port()}",
+    }
+    code = "def transform(data):\n    return {'sum': sum(data)}\n"
+    body = {"name": "sum", "description": "adds", "kind": "transformer", "code": code}
+    with (
+        built("api-service").started(tmp_path / "api", api) as serving,
+        built("worker-sandbox").started(tmp_path / "worker", worker) as working,
+        requests.Session() as session,
+    ):
+        serving.await_(lambda: _ok(f"http://127.0.0.1:{port}/ready"))
+        working.await_(lambda: _ok(f"http://127.0.0.1:{worker_port}/ready"))
+        session.headers["X-Auth-Token"] = token
+        utils = f"http://127.0.0.1:{port}/api/v1/utils"
+        made = session.post(utils, json=body, timeout=30)
+        assert made.status_code == 201, made.text
+        execute = f"{utils}/{made.json()['util_id']}/execute?wait=20"
+        ran = session.post(execute, json={"input": [1, 2, 3]}, timeout=30).json()
+        assert ran["status"] == "SUCCESS", ran
+        assert ran["result"]["value"] == {"sum": 6}
+        assert [working.stop(60), serving.stop(60)] == [0, 0]
 
 
 def _asks_for_its_health(container: Container, settings: Mapping[str, str], port: int) -> None:
