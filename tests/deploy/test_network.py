@@ -101,7 +101,7 @@ def test_the_sandbox_reaches_its_stores_and_names_and_nothing_else() -> None:
 
 
 def test_a_label_alone_opens_no_store_to_another_release() -> None:
-    """Without the namespace's default: nothing but the store's own policy shuts the stranger out."""
+    """Without the namespace's default, so that the store's own policy alone shuts strangers out."""
     policies = of_kind(rendered(preset="dev"), "NetworkPolicy")
     postgres = places(rendered(preset="dev"))[POSTGRES]
     labels = {"csecbridge.io/reaches-postgres": "true", "app.kubernetes.io/instance": "another"}
