@@ -45,14 +45,23 @@ LONGEST: Final = 4096
 PRELOADED: Final = (
     *("abc", "ast", "base64", "binascii", "bisect", "bz2", "calendar", "collections.abc"),
     *("contextlib", "copy", "csv", "ctypes", "dataclasses", "datetime", "decimal", "difflib"),
-    *("email.message", "email.parser", "email.policy", "encodings.idna", "enum", "fnmatch"),
-    *("fractions",),
+    *("email.message", "email.parser", "email.policy", "enum", "fnmatch", "fractions"),
     *("functools", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "ipaddress"),
     *("itertools", "json", "linecache", "logging", "lzma", "math", "operator", "pathlib"),
     *("pprint", "quopri", "random", "re", "secrets", "shlex", "sqlite3", "statistics", "string"),
     *("stringprep", "struct", "tempfile", "textwrap", "threading", "time", "traceback", "typing"),
     *("unicodedata", "urllib.parse", "uuid", "warnings", "xml.etree.ElementTree", "zlib"),
     *("zoneinfo", "_strptime"),
+)
+#: What texts of others come in. The interpreter looks for a codec when it is first asked for, where
+#: a jail may not be able to read; the tables of Asia are large, and mapped only.
+ENCODINGS: Final = (
+    *("ascii", "latin_1", "iso8859_1", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9"),
+    *("iso8859_15", "cp437", "cp850", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "koi8_r"),
+    *("mac_roman", "utf_7", "utf_8", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be", "utf_32"),
+    *("utf_32_le", "utf_32_be", "idna", "punycode", "unicode_escape", "raw_unicode_escape"),
+    *("base64_codec", "hex_codec", "quopri_codec", "rot_13", "zlib_codec", "charmap"),
+    *("big5", "cp932", "euc_jp", "euc_kr", "gb18030", "gbk", "shift_jis"),
 )
 #: The libraries that a wheel may expect of its host (manylinux, PEP 600); the root has none.
 _OF_HOST: Final = (
@@ -86,7 +95,7 @@ def main(control: int) -> NoReturn:
 
 
 def _preload(plan: Plan) -> None:
-    for name in PRELOADED:
+    for name in (*PRELOADED, *(f"encodings.{name}" for name in ENCODINGS)):
         try:
             importlib.import_module(name)
         except ImportError:

@@ -1,0 +1,64 @@
+"""What code finds around it in a jail, beside its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from worker_sandbox.job import Job, Kind, Limits, Run
+from worker_sandbox.sandbox import Sandbox
+from worker_sandbox.sandbox_settings import SandboxSettings
+
+
+@pytest.fixture(scope="module", params=["namespaces", "landlock"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with Sandbox.open(SandboxSettings(tier=request.param, pool_size=2)) as opened:
+        yield opened
+
+
+def run(sandbox: Sandbox, code: str, given: Any = None, kind: Kind = "transformer") -> Run:
+    limits = Limits(timeout_seconds=5, memory_limit_mb=64)
+    return sandbox.run(Job(kind=kind, code=code, input=given, limits=limits))
+
+
+def test_what_is_to_be_on_disk_is_in_memory_and_no_disk_is_asked(sandbox: Sandbox) -> None:
+    nowhere = 60  # the kernel itself would say that there is no such descriptor
+    code = "import os\ndef main(p): return [call(p) for call in (os.fsync, os.fdatasync)]"
+    assert run(sandbox, code, nowhere, "script").value == [None, None]
+
+
+def test_a_database_in_the_scratch_directory_commits(sandbox: Sandbox) -> None:
+    code = (
+        "import sqlite3\n"
+        "def main(p):\n"
+        "    for _ in range(3):\n"
+        "        with sqlite3.connect(p) as base:\n"
+        "            base.execute('PRAGMA synchronous = EXTRA')\n"
+        "            base.execute('CREATE TABLE IF NOT EXISTS t (x)')\n"
+        "            base.execute('INSERT INTO t VALUES (1)')\n"
+        "        base.close()\n"
+        "    return sqlite3.connect(p).execute('SELECT sum(x) FROM t').fetchone()\n"
+    )
+    if sandbox.tier.name == "landlock":
+        pytest.skip("there is no scratch directory")
+    ran = run(sandbox, code, "kept.db", "script")
+
+    assert (ran.value, ran.error) == ([3], None)
+
+
+def test_a_text_is_read_whatever_it_came_in_without_a_look_at_the_library(sandbox: Sandbox) -> None:
+    code = (
+        "import sys\n"
+        "def transform(data):\n"
+        "    sys.path.clear(); sys.meta_path.clear()\n"
+        "    return [data.encode(name).decode(name) for name in (\n"
+        "        'latin-1', 'iso-8859-15', 'windows-1252', 'utf-16', 'utf-16-le', 'utf-32',\n"
+        "        'utf-8-sig', 'utf-7', 'punycode', 'idna', 'shift_jis', 'gb18030')] + [\n"
+        "        b'd\\xe9j\\xe0'.decode('cp1250'), b'plain'.decode('ascii')]\n"
+    )
+    ran = run(sandbox, code, "cafe")
+
+    assert ran.exit_reason == "ok", ran.error
+    assert ran.value == ["cafe"] * 12 + ["d\xe9j\u0155", "plain"]
