@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from worker_sandbox.jail import frames
 from worker_sandbox.job import Job, Kind, Limits, Run
 from worker_sandbox.sandbox import Sandbox
 from worker_sandbox.sandbox_settings import SandboxSettings
@@ -62,3 +64,22 @@ def test_a_text_is_read_whatever_it_came_in_without_a_look_at_the_library(sandbo
 
     assert ran.exit_reason == "ok", ran.error
     assert ran.value == ["cafe"] * 12 + ["d\xe9j\u0155", "plain"]
+
+
+def test_no_frame_or_module_tells_where_the_worker_is_installed(sandbox: Sandbox) -> None:
+    code = (
+        "import gc, sys\n"
+        "def transform(data):\n"
+        "    frame, seen = sys._getframe(), []\n"
+        "    while frame is not None:\n"
+        "        seen += [frame.f_code.co_filename, *map(str, frame.f_globals.values())]\n"
+        "        frame = frame.f_back\n"
+        "    gc.unfreeze()\n"
+        "    functions = [f for f in gc.get_objects() if type(f) is type(transform)]\n"
+        "    seen += [f.__code__.co_filename for f in functions]\n"
+        "    seen += [*sys.path, *sys.path_importer_cache, *map(str, sys.modules.values())]\n"
+        "    return [len(functions) > 1000, sorted({s for s in seen if data in s})]\n"
+    )
+    place = str(Path(frames.__file__).parents[2])
+
+    assert run(sandbox, code, place).value == [True, []]

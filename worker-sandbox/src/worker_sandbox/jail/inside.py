@@ -247,7 +247,7 @@ def _is_ours(exc: BaseException) -> bool:
     last = exc.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    return last is not None and last.tb_frame.f_code.co_filename == __file__
+    return last is not None and last.tb_frame.f_code.co_filename == _is_ours.__code__.co_filename
 
 
 def _message(exc: BaseException) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from worker_sandbox.jail import (
+    anonymity,
     inside,
     kernel,
     landlock,
@@ -152,6 +153,7 @@ def _settle(plan: Plan) -> None:
         sys.path.append(plan.packages)
         os.environ.update(_ONE_THREAD)
     del sys.argv[:], sys.orig_argv[:]
+    anonymity.forget_place()
     # An import in a jail finds nothing of ours.
     for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:
         del sys.modules[name]
