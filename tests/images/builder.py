@@ -96,10 +96,11 @@ class Builder:
         return Path(self.buildah("mount", container))
 
     def remove_containers(self) -> None:
-        """Unmount and forget what was mounted; the images stay."""
+        """Unmount and forget what was mounted, and what was built before; the new images stay."""
         with suppress(AssertionError):
             self.buildah("umount", "--all")
         self.buildah("rm", "--all")
+        self.buildah("rmi", "--prune")
 
     def _secrets(self) -> list[str]:
         """How pip is configured here, as the builds' secrets."""
