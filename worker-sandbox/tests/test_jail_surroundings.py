@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import struct
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,28 @@ def test_a_database_in_the_scratch_directory_commits(sandbox: Sandbox) -> None:
     ran = run(sandbox, code, "kept.db", "script")
 
     assert (ran.value, ran.error) == ([3], None)
+
+
+def test_a_lock_that_is_said_to_be_taken_holds_nobody_up(sandbox: Sandbox) -> None:
+    code = (
+        "import fcntl, struct, time\n"
+        "def main(p):\n"
+        "    with open('/dev/null') as file:\n"
+        "        lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0)\n"
+        "        fcntl.fcntl(file, fcntl.F_SETLKW, lock)\n"
+        "        time.sleep(0.5)\n"
+        "        return 1\n"
+    )
+    wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+    found = set()
+    with ThreadPoolExecutor(1) as beside, Path("/dev/null").open("rb") as file:
+        ran = beside.submit(run, sandbox, code, None, "script")
+        while not ran.done():
+            found.add(struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, wanted))[0])
+            time.sleep(0.01)
+
+    assert ran.result().value == 1
+    assert found == {fcntl.F_UNLCK}
 
 
 def test_a_text_is_read_whatever_it_came_in_without_a_look_at_the_library(sandbox: Sandbox) -> None:

@@ -226,7 +226,8 @@ def main(p):
             file = open(os.__file__, "rb")
             attempt("flock", fcntl.flock, file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             attempt("raw flock", raw, 73, file.fileno(), 2 | 4)
-            attempt("lockf", fcntl.fcntl, file, fcntl.F_SETLK, lock())
+            # Taking one by F_SETLK is said to be done, and not done; what would tell is F_GETLK.
+            attempt("lockf", fcntl.fcntl, file, fcntl.F_GETLK, lock())
             attempt("ofd", fcntl.fcntl, file, 37, lock())
             attempt("lease", fcntl.fcntl, file, 1024, fcntl.F_RDLCK)
             folder = os.open(os.path.dirname(os.__file__), os.O_RDONLY)
