@@ -11,6 +11,8 @@ TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src 
 	docs/generate.py images/build.py images/harden.py images/health.py images/seed.py \
 	helm/make_secrets.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
 	.github/oidc_credential.py
+# What utils may declare, as every jail on this machine sees it.
+PACKAGES := .venv/sandbox-packages
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
@@ -42,14 +44,19 @@ logs: $(BIN)/python ## follow all logs
 ##@ Work on it
 
 setup: ## make .venv from the hashed locks; nothing to do while they are the same
-	@locks="$$(pwd; cat requirements-dev.txt */pyproject.toml | sha256sum)"; \
+	@locks="$$(pwd; cat requirements-dev.txt worker-sandbox/packages.txt */pyproject.toml | sha256sum)"; \
 	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ]; then \
 		set -e; \
-		echo 'setup: installing into .venv what requirements-dev.txt locks'; \
+		echo 'setup: installing into .venv what the locks name'; \
 		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
 		$(PIP) --require-hashes -r requirements-dev.txt; \
 		$(PIP) --no-deps --no-build-isolation -e csb-core -e api-service -e worker-service-aws \
 			-e worker-sandbox; \
+		rm -rf $(PACKAGES).new; \
+		(umask 022; $(PIP) --require-hashes --only-binary :all: --target $(PACKAGES).new \
+			-r worker-sandbox/packages.txt); \
+		rm -rf $(PACKAGES); \
+		mv $(PACKAGES).new $(PACKAGES); \
 		printf '%s\n' "$$locks" > .venv/locks; \
 	fi
 
@@ -82,7 +89,8 @@ check: setup docs-fresh ## format, lint, types, import contracts, guards of the 
 	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(GUARDS)
-	@if grep -n '://' requirements*.txt */requirements.txt; then echo 'a lock names no address'; exit 1; fi
+	@if grep -n '://' requirements*.txt */requirements.txt worker-sandbox/packages.txt; then \
+		echo 'a lock names no address'; exit 1; fi
 
 fmt: setup ## format and mend what can be mended
 	$(BIN)/ruff format
@@ -99,6 +107,7 @@ lock: setup ## compile the hashed locks anew
 	$(COMPILE) api-service/pyproject.toml -o api-service/requirements.txt
 	$(COMPILE) worker-service-aws/pyproject.toml -o worker-service-aws/requirements.txt
 	$(COMPILE) worker-sandbox/pyproject.toml -o worker-sandbox/requirements.txt
+	$(COMPILE) -c requirements-dev.txt worker-sandbox/packages.in -o worker-sandbox/packages.txt
 	$(COMPILE) -c requirements-dev.txt --extra local worker-service-aws/pyproject.toml \
 		-o worker-service-aws/requirements-local.txt
 	$(COMPILE) -c requirements-dev.txt images/requirements.in -o images/requirements.txt

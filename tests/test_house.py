@@ -75,8 +75,8 @@ def test_no_module_is_a_drawer() -> None:
 
 
 def test_locks_name_no_address() -> None:
-    locks = [path for path in files(".txt") if path.name.startswith("requirements")]
-    assert locks
+    locks = [path for path in files(".txt") if path.name.startswith(("requirements", "packages"))]
+    assert {"requirements-dev.txt", "worker-sandbox/packages.txt"} <= set(map(named, locks))
     for path in locks:
         lines = text(path).splitlines()
         addresses = [line for line in lines if re.search(r"://|file:|index-url|find-links", line)]

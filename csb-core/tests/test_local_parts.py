@@ -13,6 +13,8 @@ import pytest
 
 from csb_core.errors import ConfigurationError
 from csb_core.local import parts, ports, private_file, programs
+from csb_core.local.fleet import PORTS, Fleet
+from csb_core.local.layout import Layout
 from csb_core.local.memory import Memory
 from csb_core.local.parts import Parts
 from csb_core.local.programs import Program
@@ -122,6 +124,22 @@ def test_private_files_are_private_and_whole(tmp_path: Path) -> None:
         "CSB_DATABASE_URL": "a?b=c",
     }
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_sandbox_has_our_packages_unless_others_are_named(tmp_path: Path) -> None:
+    layout = Layout(root=tmp_path, run=tmp_path / "run")
+    ports = dict.fromkeys(PORTS, 1)
+    memory = Memory(tmp_path / "memory.json")
+
+    def told(**environ: str) -> str | None:
+        fleet = Fleet(layout=layout, parts=choose(memory, {}), ports=ports, environ=environ)
+        return fleet.worker_sandbox("postgresql://x", "redis://x").env.get("CSB_SANDBOX_PACKAGES")
+
+    assert told() is None  # a worker that is told of what is not there does not start
+    layout.packages.mkdir(parents=True)
+    assert told() == str(tmp_path / ".venv/sandbox-packages")
+    assert told(CSB_SANDBOX_PACKAGES="/srv/packages") == "/srv/packages"
+    assert told(CSB_SANDBOX_PACKAGES="") == ""
 
 
 def test_a_program_gets_no_names_but_its_own(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_the_platform_from_its_start_to_its_end(
     _require_utils_shown(shown)
     _require_lines_that_work(shown)
     _require_no_secret_in_the_sandbox(layout, values)
+    _require_packages(layout, values)
 
     utils = _utils(values)
     assert demo.run(values, layout.root) == 0
@@ -120,6 +121,15 @@ def _require_no_secret_in_the_sandbox(layout: Layout, values: dict[str, str]) ->
     } - {values["CSB_SANDBOX_DATABASE_URL"]}
     assert not secrets & set(told.values())
     assert not [name for name in told if name.startswith("AWS_")]
+
+
+def _require_packages(layout: Layout, values: dict[str, str]) -> None:
+    """What utils may declare is there without anybody setting anything."""
+    told = programs.read(layout.programs)["worker-sandbox"].env
+    assert told["CSB_SANDBOX_PACKAGES"] == str(layout.packages)
+    api = Client(url=values["CSB_URL"], headers={"X-Auth-Token": values["CSB_TOKEN"]})
+    offered = api.get("/api/v1/utils/runtime")["packages"]
+    assert offered.keys() >= {"PyYAML", "defusedxml", "python-dateutil"}
 
 
 def test_up_after_the_supervisor_was_killed(layout: Layout) -> None:

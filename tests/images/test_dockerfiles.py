@@ -97,6 +97,14 @@ def test_it_listens_where_the_service_does_but_for_everybody(image: str) -> None
     assert f"CSB_METRICS_BIND=0.0.0.0:{ports[1]} " in f"{environment} "
 
 
+def test_jails_are_told_of_the_packages_that_the_image_installs() -> None:
+    path = ROOT / IMAGES["worker-sandbox"]
+    steps = " ".join(of(path, "RUN"))
+    [folder] = re.findall(r"--target (\S+) -r packages\.txt", steps)
+    assert f"CSB_SANDBOX_PACKAGES={folder} " in " ".join([*of(path, "ENV"), ""])
+    assert re.search(rf"compileall [^&]* {folder}\b", steps)
+
+
 def test_the_context_is_named_file_by_file() -> None:
     lines = [
         line for line in text(ROOT / ".dockerignore").splitlines() if line[:1] not in {"", "#"}

@@ -203,3 +203,10 @@ def test_faulty_settings_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CSB_SANDBOX_PACKAGES", "/nowhere/at/all")
     with pytest.raises(ConfigurationError, match="CSB_SANDBOX_PACKAGES"):
         load_jail_settings()
+
+
+def test_an_empty_setting_is_none_and_not_the_current_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CSB_SANDBOX_PACKAGES", "")
+    assert load_jail_settings().packages is None

@@ -110,6 +110,9 @@ class Keeper:
         inventory = sandbox.run(INVENTORY)
         if inventory.exit_reason != "ok":
             raise ConfigurationError(f"the sandbox cannot run code: {inventory.error}")
+        if self.settings.packages and not inventory.value["packages"]:
+            # They lie, perhaps, below a directory that jails may not enter.
+            logger.warning("sandbox.packages_unseen", extra={"path": str(self.settings.packages)})
         return {
             **inventory.value,
             "tier": sandbox.tier.name,

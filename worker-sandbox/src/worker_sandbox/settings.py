@@ -28,7 +28,10 @@ class SandboxWorkerSettings(WorkerSettings):
 class JailSettings(BaseSettings):
     """How jails are made, and what utils may take; variables are named CSB_SANDBOX_<FIELD>."""
 
-    model_config = SettingsConfigDict(env_prefix="CSB_SANDBOX_", frozen=True, extra="ignore")
+    # An empty path would be the current directory, for every jail to read.
+    model_config = SettingsConfigDict(
+        env_prefix="CSB_SANDBOX_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     tier: Literal["auto", "namespaces", "landlock"] = Field(
         default="auto",

@@ -121,12 +121,15 @@ class Fleet:
     def worker_sandbox(self, database_url: str, redis_url: str) -> Program:
         """The sandbox worker under gunicorn; of secrets it gets the two URLs and nothing else."""
         bind, metrics = self.ports["worker-sandbox"], self.ports["worker-sandbox-metrics"]
+        service = self._service("worker-sandbox", bind, metrics, database_url, redis_url)
+        packages = self.layout.packages
+        known = {"CSB_SANDBOX_PACKAGES": str(packages)} if packages.is_dir() else {}
         return Program(
             name="worker-sandbox",
             argv=_gunicorn("worker_sandbox.gunicorn_conf", "worker_sandbox.main:app"),
             port=bind,
             ready="/ready",
-            env=self._service("worker-sandbox", bind, metrics, database_url, redis_url),
+            env={**known, **service},
         )
 
     def aws_endpoint(self) -> str | None:

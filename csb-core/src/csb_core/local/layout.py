@@ -46,6 +46,11 @@ class Layout:
     def programs(self) -> Path:
         return self.run / "programs.json"
 
+    @property
+    def packages(self) -> Path:
+        """What utils may declare, where `make setup` has put it."""
+        return self.root / ".venv" / "sandbox-packages"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold off every other start or stop of this platform; the folders are there inside."""
