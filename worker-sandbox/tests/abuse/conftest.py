@@ -23,7 +23,7 @@ from worker_sandbox.sandbox_settings import SandboxSettings
 PR_SET_CHILD_SUBREAPER = 36
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def planted() -> Iterator[tuple[str, ...]]:
     """Secrets that the worker holds when it starts: in its environment, and in its memory."""
     in_environment, in_memory = canary(), canary()
@@ -35,15 +35,19 @@ def planted() -> Iterator[tuple[str, ...]]:
         del os.environ["CSB_REDIS_URL"], held
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def here(planted: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    # Whoever loses his parent becomes ours, so that nobody leaves our sight.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with world.built(tmp_path_factory.mktemp("world"), (*planted, canary())) as built:
-        yield built
+    # Whoever loses his parent becomes ours, so that nobody leaves our sight; later tests want init.
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        with world.built(tmp_path_factory.mktemp("world"), (*planted, canary())) as built:
+            yield built
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def arena(here: World) -> Iterator[Arena]:
     sandbox = Sandbox.open(SandboxSettings())
     try:
