@@ -35,9 +35,9 @@ _ROWS: Final = (
     ("... beside a flood, actions of 50 ms, p99 ms", "fair_slow_beside_ms_p99", ()),
     ("recovery after kill -9, p50 s", "recovery_s_p50", ()),
     ("recovery after kill -9, p99 s", "recovery_s_p99", ()),
-    ("job to result with a ready jail, p50 ms", "hand_over_ms_p50", (
+    ("input to result with a ready jail, p50 ms", "hand_over_ms_p50", (
         "python_cold_ms_p50", "bwrap_cold_ms_p50", "docker_cold_ms_p50")),
-    ("job to result with a ready jail, p99 ms", "hand_over_ms_p99", (
+    ("input to result with a ready jail, p99 ms", "hand_over_ms_p99", (
         "python_cold_ms_p99", "bwrap_cold_ms_p99", "docker_cold_ms_p99")),
     ("executions/s, each in a fresh jail", "executions_per_second", (
         "python_cold_per_second", "bwrap_cold_per_second", "docker_cold_per_second")),
