@@ -20,6 +20,7 @@ from abuse.arena import Arena
 from abuse.attacks import CASES
 from abuse.case import LIMITS, PROBE, SHORT
 from abuse.world import CANARY, canary
+from worker_sandbox.jail import boot
 from worker_sandbox.job import Job, Limits, Run
 from worker_sandbox.sandbox import Sandbox
 from worker_sandbox.sandbox_settings import SandboxSettings
@@ -228,12 +229,23 @@ def test_each_gets_his_own_answer(arena: Arena) -> None:
 # ---------------------------------------------------------------- ends that nobody asked for
 
 
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""  # it has ended
+
+
 def the_zygote(arena: Arena) -> int:
-    """The child of this process that has children of its own: what bears the jails."""
+    """The child of this process that runs the jails' program and has children: it bears them."""
     arena.run(job("def main(p):\n    return 1"))  # it stands, whatever happened before
 
     def look() -> list[int]:
-        return [pid for pid in snapshot.descendants(os.getpid()) if snapshot.descendants(pid)]
+        return [
+            pid
+            for pid in snapshot.descendants(os.getpid())
+            if snapshot.descendants(pid) and boot.__file__.encode() in _command(pid)
+        ]
 
     (found,) = _until(lambda: len(found := look()) == 1 and found)
     return int(found)

@@ -21,7 +21,7 @@ def failed(kind, message, traceback=b"null", reason=b"error"):
 def main(p):
     body = BODY
     frame = struct.pack(">I", len(body)) + body
-    for fd in range(3, 64):
+    for fd in range(3, 1024):
         rest = memoryview(frame)
         try:
             while rest:

@@ -329,7 +329,7 @@ def main(p):
         code="""
         def main(p):
             file = os.open("file", os.O_RDWR | os.O_CREAT)
-            for fd in range(3, 64):
+            for fd in range(3, 256):
                 if fd != file:
                     try:
                         os.dup2(file, fd)
