@@ -440,14 +440,18 @@ def make_lease(**given: Any) -> Lease:
 
 
 def make_end(lease: Lease, **given: Any) -> End:
-    """An end of this lease: SUCCESS, unless told otherwise; one that FAILED says why."""
+    """An end of this lease: SUCCESS, unless told otherwise; one that FAILED says why.
+
+    What is given back tells nothing yet, as no outcome of an action makes it otherwise.
+    """
     why = {"class": "TEST", "code": "failed", "message": "it failed", "retryable": False}
+    has_ended = given.get("status") is not Status.PENDING
     fields: Json = {
         "correlation_id": lease.correlation_id,
         "token": lease.token,
         "status": Status.SUCCESS,
-        "result": {"ok": True},
-        "changed": True,
+        "result": {"ok": True} if has_ended else None,
+        "changed": True if has_ended else None,
         "error": why if given.get("status") is Status.FAILED else None,
         "wait": None,
         "counts_as_retry": False,
