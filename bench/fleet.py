@@ -83,7 +83,9 @@ def api(servers: Servers, platform: Platform) -> Iterator[Program]:
 
 
 @contextmanager
-def worker(servers: Servers, platform: Platform, *, hold: float = 0) -> Iterator[Program]:
+def worker(
+    servers: Servers, platform: Platform, *, hold: float = 0, app: str = "bench.noop_worker:app"
+) -> Iterator[Program]:
     """The worker under its own gunicorn configuration, at its defaults; its action does nothing.
 
     With `hold`, the first attempt at a request takes so many seconds.
@@ -91,7 +93,7 @@ def worker(servers: Servers, platform: Platform, *, hold: float = 0) -> Iterator
     port = free_port()
     env = _service(servers, "worker-bench", port) | {"BENCH_HOLD_SECONDS": str(hold)}
     env["CSB_DATABASE_URL"] = platform.urls.aws
-    argv = gunicorn(sys.executable, "bench.noop_worker:app", "python:csb_core.worker.gunicorn_conf")
+    argv = gunicorn(sys.executable, app, "python:csb_core.worker.gunicorn_conf")
     with program(servers, "worker", argv, env=env, up=answers("/ready"), port=port) as started:
         yield started
 

@@ -71,8 +71,8 @@ class Store:
         if removed:
             self.conn.execute("VACUUM (ANALYZE) csb_app.csb_requests, csb_app.csb_requests_audit")
 
-    def fill_waiting(self, redis_url: str, count: int) -> None:
-        """Accept requests as the API does, and publish them."""
+    def fill_waiting(self, redis_url: str, count: int, *, name: str = "drain") -> None:
+        """Accept requests as the API does, and publish them; a name fills but once."""
         client = queue.connect(redis_url, timeout=timedelta(seconds=10))
         bell = Queue(client, "aws")
         with psycopg.connect(self.platform.urls.api, autocommit=True) as conn, client:
@@ -80,8 +80,8 @@ class Store:
                 drafts = [
                     make_draft(
                         self.platform.tenant_id,
-                        payload=payload(client_request_id=f"drain-{n:012d}"),
-                        client_request_id=f"drain-{n:012d}",
+                        payload=payload(client_request_id=f"{name}-{n:012d}"),
+                        client_request_id=f"{name}-{n:012d}",
                     )
                     for n in range(first, min(first + _CHUNK, count))
                 ]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import sizing
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -174,6 +175,11 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def table_of(found: Callable[[], tuple[tuple[str, ...], Sequence[tuple[str, ...]]]]) -> str:
+    """What another module has found, as a table."""
+    return _table(*found())
+
+
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "states.md": {"chart": chart, "states": states},
     "metrics.md": {"metrics": metric_names},
@@ -181,6 +187,13 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "families": lint_families,
         "rules": lint_rules,
         "modules": lint_modules,
+    },
+    "sizing.md": {
+        "costs": lambda: table_of(sizing.costs),
+        "rates": lambda: table_of(sizing.rates),
+        "room": lambda: table_of(sizing.room),
+        "examples": lambda: table_of(sizing.examples),
+        "presets": lambda: table_of(sizing.presets),
     },
     "configuration.md": {
         "every service": lambda: settings_of(config.Settings),
