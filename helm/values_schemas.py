@@ -16,6 +16,7 @@ from shapes import (
     ACCOUNT,
     ANYTHING,
     BOOLEAN,
+    DIGEST,
     FOREIGN_IMAGE,
     GLOBAL,
     IMAGE,
@@ -26,11 +27,14 @@ from shapes import (
     PORT,
     REPLICAS,
     RESOURCES,
+    SCHEDULE,
     SECRET,
     SETTINGS,
+    TAG,
     TEXT,
     TEXTS,
     VARIABLES,
+    VARIABLES_OF_AWS,
     VOLUME,
     Schema,
     one_of,
@@ -46,6 +50,14 @@ API: Final[Schema] = {
     "replicas": REPLICAS,
     "processes": whole(1, 64),
     "poolMax": whole(1, 200),
+    "rollout": strict(
+        {
+            "strategy": one_of("rolling", "blue-green", "canary"),
+            "next": strict({"tag": TAG, "digest": DIGEST, "replicas": REPLICAS, "env": VARIABLES}),
+            "serving": one_of("stable", "next"),
+            "weight": whole(0, 100),
+        }
+    ),
     "env": VARIABLES,
     "shutdown": strict({"preStopSeconds": whole(0, 300), "gracePeriodSeconds": whole(1, 3600)}),
     "service": strict({"port": PORT, "annotations": TEXTS}),
@@ -77,6 +89,7 @@ API: Final[Schema] = {
     "disruptionBudget": BOOLEAN,
     "resources": RESOURCES,
     "serviceAccount": ACCOUNT,
+    "annotations": TEXTS,
     "priorityClassName": TEXT,
     **PLACEMENT,
 }
@@ -104,6 +117,7 @@ WORKER: Final[Schema] = {
             "busyPercent": whole(1, 100),
         }
     ),
+    "next": strict({"tag": TAG, "digest": DIGEST, "replicas": whole(1, 1000)}),
     "disruptionBudget": BOOLEAN,
     "jails": strict(
         {
@@ -116,6 +130,7 @@ WORKER: Final[Schema] = {
     ),
     "resources": RESOURCES,
     "serviceAccount": ACCOUNT,
+    "annotations": TEXTS,
     "podLabels": TEXTS,
     "runtimeClassName": NO_SECRET,
     "priorityClassName": TEXT,
@@ -207,8 +222,33 @@ CHARTS: Final[Mapping[str, Schema]] = {
         "maintenance": strict(
             {
                 "enabled": BOOLEAN,
-                "schedule": {"type": "string", "pattern": "^(\\S+ ){4}\\S+$"},
+                "schedule": SCHEDULE,
                 "existingSecret": SECRET,
+                "resources": RESOURCES,
+            }
+        ),
+        "backup": strict(
+            {
+                "enabled": BOOLEAN,
+                "schedule": SCHEDULE,
+                "keep": whole(1, 1000),
+                "image": FOREIGN_IMAGE,
+                "user": whole(1, 65_535),
+                "volume": VOLUME,
+                "bucket": strict(
+                    {
+                        "url": {"type": "string", "pattern": "^(s3://[a-z0-9.-]+(/[^?#]*)?)?$"},
+                        "egressTo": OBJECTS,
+                        "port": PORT,
+                        "env": VARIABLES_OF_AWS,
+                        "existingSecret": NO_SECRET,
+                    }
+                ),
+                "serviceAccount": ACCOUNT,
+                "work": VOLUME,
+                "jobs": whole(1, 64),
+                "deadlineSeconds": whole(60, 86_400),
+                "restoreName": {"type": "string", "pattern": "^([0-9]{8}T[0-9]{6}Z)?$"},
                 "resources": RESOURCES,
             }
         ),

@@ -14,6 +14,8 @@ spec:
   selector:
     matchLabels:
       {{- include "csb.selector" . | nindent 6 }}
+  # Two versions may stand side by side: their numbers are told apart by this.
+  podTargetLabels: [csecbridge.io/track]
   endpoints:
     - port: metrics
       interval: {{ $monitoring.interval }}

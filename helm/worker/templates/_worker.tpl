@@ -29,34 +29,42 @@
 {{- end -}}
 {{- end }}
 
-{{/* (list ROOT NAME WORKER): the settings of one worker. */}}
-{{- define "csb.worker.config" -}}
-{{- $root := index . 0 -}}
+{{/* WORKER: its settings. They are all that a pod is restarted for, so no label stands here. */}}
+{{- define "csb.worker.settings" -}}
+CSB_SERVICE: {{ .service }}
+CSB_BIND: 0.0.0.0:8001
+CSB_METRICS_BIND: 0.0.0.0:9091
+CSB_PROCESSES: {{ .processes | quote }}
+CSB_SLOTS: {{ .slots | quote }}
+CSB_POOL_MAX: {{ .poolMax | quote }}
+CSB_GRACE_SECONDS: {{ .graceSeconds | quote }}
+{{- with .jails }}
+CSB_SANDBOX_TIER: {{ .tier }}
+CSB_SANDBOX_FLOOR: {{ .tier }}
+CSB_SANDBOX_POOL: {{ .pool | quote }}
+CSB_SANDBOX_MAX_TIMEOUT_SECONDS: {{ $.longestSeconds | quote }}
+{{- end }}
+{{- range $variable, $value := .env }}
+{{ $variable }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+(list ROOT NAME WORKER): the versions that stand side by side, each with its replicas and its image. Both take from the
+same queue, so `next` gets of the work what its slots are of all slots; no caller is led anywhere.
+*/}}
+{{- define "csb.worker.tracks" -}}
 {{- $w := index . 2 -}}
-{{- $me := list $root (print "worker-" (index . 1)) -}}
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: {{ include "csb.name" $me }}
-  labels:
-    {{- include "csb.labels" $me | nindent 4 }}
-data:
-  CSB_SERVICE: {{ $w.service }}
-  CSB_BIND: 0.0.0.0:8001
-  CSB_METRICS_BIND: 0.0.0.0:9091
-  CSB_PROCESSES: {{ $w.processes | quote }}
-  CSB_SLOTS: {{ $w.slots | quote }}
-  CSB_POOL_MAX: {{ $w.poolMax | quote }}
-  CSB_GRACE_SECONDS: {{ $w.graceSeconds | quote }}
-  {{- with $w.jails }}
-  CSB_SANDBOX_TIER: {{ .tier }}
-  CSB_SANDBOX_FLOOR: {{ .tier }}
-  CSB_SANDBOX_POOL: {{ .pool | quote }}
-  CSB_SANDBOX_MAX_TIMEOUT_SECONDS: {{ $w.longestSeconds | quote }}
-  {{- end }}
-  {{- range $variable, $value := $w.env }}
-  {{ $variable }}: {{ $value | quote }}
-  {{- end }}
+{{- $tracks := dict "stable" (dict "replicas" $w.replicas "image" $w.image) -}}
+{{- if or $w.next.tag $w.next.digest -}}
+{{- $pinned := get (include "csb.global" (index . 0) | fromYaml).digests $w.image.name -}}
+{{- if and $pinned (not $w.next.digest) -}}
+{{- fail (printf "workers.%s: next.digest is empty, but global.digests pins this image: next would be what works already" (index . 1)) -}}
+{{- end -}}
+{{- $image := dict "name" $w.image.name "tag" $w.next.tag "digest" $w.next.digest -}}
+{{- $_ := set $tracks "next" (dict "replicas" $w.next.replicas "image" $image) -}}
+{{- end -}}
+{{- toYaml $tracks -}}
 {{- end }}
 
 {{/* (list ROOT NAME WORKER): what the pod says of itself; jails of the tier `namespaces` add three settings. */}}
