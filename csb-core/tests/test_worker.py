@@ -149,6 +149,35 @@ def test_what_an_action_says_is_what_is_recorded(tiny: Tiny) -> None:
     assert tiny.refs(ok) == tiny.refs(no) == [(1, "r-1")]
 
 
+def test_the_lines_of_an_end_carry_what_people_search_for(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    refs = tuple(
+        Ref(type="request_id", value=value, service="iam", operation="GetUser")
+        for value in ("r-1", "r-2")
+    )
+
+    def act(lease: Lease, _: Attempt) -> Outcome:
+        if lease.attempt == 1:
+            return Retry(error_class="THROTTLED", code="Throttling", message="slow down", refs=refs)
+        return Failed(error_class="DENIED", code="AccessDenied", message="no", refs=refs[:1])
+
+    [request] = tiny.submit()
+    with caplog.at_level("INFO"), tiny.working({"noop": Act(do=act)}):
+        assert tiny.await_ends([request]) == {"FAILED": 1}
+    said = {r.message: vars(r) for r in caplog.records if r.message.startswith("request.")}
+    back, end = said["request.given_back"], said["request.ended"]
+    assert {back["correlation_id"], end["correlation_id"]} == {str(request)}
+    assert (back["status"], back["error_class"], back["code"]) == (
+        "PENDING",
+        "THROTTLED",
+        "Throttling",
+    )
+    assert (end["status"], end["error_class"], end["code"]) == ("FAILED", "DENIED", "AccessDenied")
+    assert (back["refs"], end["refs"]) == ({"request_id": ["r-1", "r-2"]}, {"request_id": ["r-1"]})
+    assert (end["attempt"], end["duration_ms"] >= 0) == (2, True)
+
+
 # -- messages that no honest API wrote
 
 

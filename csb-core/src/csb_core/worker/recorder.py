@@ -14,7 +14,7 @@ from csb_core.db import Pool, connection
 from csb_core.errors import StoreRejected, StoreUnavailable
 from csb_core.ids import made_at
 from csb_core.leases import End, Recorded, Standing
-from csb_core.models import Failed, Retry, Succeeded, Unfinished
+from csb_core.models import Failed, Json, Retry, Succeeded, Unfinished
 from csb_core.states import Status
 from csb_core.worker.executor import Finished
 from csb_core.worker.hand import Holding
@@ -52,21 +52,24 @@ def record(batch: Batch, pool: Pool, provider: str, *, worker: str) -> dict[UUID
 
 
 def _tell(written: Batch, recorded: Mapping[UUID, Recorded], provider: str) -> None:
-    """Count what was written, and leave a line for each request that has ended."""
+    """Count what was written, and leave a line for each request."""
     for status, number in Counter(end.status for _, end in written).items():
         metrics.RECORDED.labels(provider, status).inc(number)
     for holding, end in written:
-        if end.status in (Status.SUCCESS, Status.FAILED):
-            took = recorded[end.correlation_id].at.timestamp() - made_at(end.correlation_id)
-            metrics.REQUEST_SECONDS.labels(provider, end.status).observe(max(0.0, took))
-            logger.info(
-                "request.ended",
-                extra={
-                    **_names(holding),
-                    "status": end.status,
-                    "attempt": holding.lease.attempt,
-                },
-            )
+        if end.status is Status.PENDING:
+            logger.info("request.given_back", extra={**_names(holding), **_said_of(end)})
+            continue
+        took = max(0.0, recorded[end.correlation_id].at.timestamp() - made_at(end.correlation_id))
+        metrics.REQUEST_SECONDS.labels(provider, end.status).observe(took)
+        logger.info(
+            "request.ended",
+            extra={
+                **_names(holding),
+                **_said_of(end),
+                "attempt": holding.lease.attempt,
+                "duration_ms": round(took * 1000, 3),
+            },
+        )
 
 
 def _by_claim(batch: Batch) -> tuple[list[Item], list[Item]]:
@@ -169,10 +172,28 @@ def _what_of(finished: Finished) -> tuple[str, str]:
 
 def _names(holding: Holding) -> dict[str, str | None]:
     lease = holding.lease
+    principal = lease.principal or {}
     return {
         "correlation_id": str(lease.correlation_id),
         "tenant_id": str(lease.tenant_id),
         "request_id": lease.request_id,
         "trace_id": log.trace_id(lease.traceparent),
         "action": lease.action,
+        "account_id": lease.account_id,
+        "principal_type": principal.get("type"),
+        "principal_name": principal.get("name"),
+    }
+
+
+def _said_of(end: End) -> Json:
+    """What people search the lines for: why it failed, and the names that others gave to it."""
+    error = end.error or {}
+    refs: dict[str, list[str]] = {}
+    for ref in end.refs:
+        refs.setdefault(ref.type, []).append(ref.value)
+    return {
+        "status": end.status,
+        "error_class": error.get("class"),
+        "code": error.get("code"),
+        "refs": refs or None,
     }
