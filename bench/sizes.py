@@ -21,6 +21,8 @@ class Sizes:
     drain: int
     #: Requests of one tenant that wait while another asks for one at a time.
     flood: int
+    #: The same where each takes 50 ms.
+    slow_flood: int
     #: Open loop: requests a second, and for how long.
     rate: int = 50
     latency: float
@@ -41,7 +43,8 @@ FULL: Final = Sizes(
     warm=1.5,
     window=4.0,
     drain=30_000,
-    flood=20_000,
+    flood=60_000,
+    slow_flood=8_000,
     latency=10.0,
     stock=40_000,
     history=2_000_000,
@@ -60,6 +63,7 @@ QUICK: Final = Sizes(
     window=1.5,
     drain=5_000,
     flood=15_000,
+    slow_flood=3_000,
     latency=4.0,
     stock=12_000,
     history=0,

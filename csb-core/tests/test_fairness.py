@@ -68,7 +68,7 @@ def sleepy(seconds: float) -> Act:
 
 def test_a_single_request_is_not_held_up_by_twenty_thousand_of_another_tenant(tiny: Tiny) -> None:
     quiet = tiny.another_tenant()
-    default: dict[str, Any] = {"slots": 96, "block_seconds": 2.0}
+    default: dict[str, Any] = {"slots": 40, "block_seconds": 2.0}
     with tiny.working(**default):
         idle = []
         for _ in range(40):

@@ -99,7 +99,7 @@ class WorkerSettings(Settings):
     bind: str = Field("127.0.0.1:8001", description="address and port of /health and /ready")
     metrics_bind: str = Field("127.0.0.1:9091", description="address and port of /metrics")
     processes: int = Field(2, ge=1, le=64, description="consumer processes under one master")
-    slots: int = Field(96, ge=1, le=512, description="requests that one process executes at once")
+    slots: int = Field(40, ge=1, le=512, description="requests that one process executes at once")
     tenant_portion: float = Field(
         0.75, gt=0, le=1, description="what a process gives of its slots to one tenant alone"
     )
