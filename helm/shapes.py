@@ -21,6 +21,13 @@ VARIABLES: Final[Schema] = {
     "propertyNames": {"pattern": "^(CSB|AWS)_[A-Z0-9_]+$", "not": {"pattern": "(_URL|SECRET|KEY)"}},
     "additionalProperties": {"type": ["string", "integer", "number", "boolean"]},
 }
+#: What boto3 reads, but for secrets.
+VARIABLES_OF_AWS: Final[Schema] = {
+    "type": "object",
+    "propertyNames": {"pattern": "^AWS_[A-Z0-9_]+$", "not": {"pattern": "(SECRET|KEY|TOKEN)"}},
+    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+}
+SCHEDULE: Final[Schema] = {"type": "string", "pattern": "^(\\S+ ){4}\\S+$"}
 MEMORY: Final[Schema] = {"type": "string", "pattern": "^[1-9][0-9]*(Mi|Gi)$"}
 STORAGE: Final[Schema] = {"type": "string", "pattern": "^[1-9][0-9]*(Mi|Gi|Ti)$"}
 CPU: Final[Schema] = {"type": ["string", "integer"], "pattern": "^([1-9][0-9]*m|[0-9]*\\.?[0-9]+)$"}

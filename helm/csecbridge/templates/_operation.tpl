@@ -46,3 +46,8 @@ spec:
 {{- else }}{{ required "migrations.bootstrap.host: where is the external PostgreSQL? Or switch migrations.bootstrap.enabled off" .Values.migrations.bootstrap.host }}
 {{- end -}}
 {{- end }}
+
+{{/* The Secret with the superuser's password; in mode cnpg the operator makes it. */}}
+{{- define "csb.superuserSecret" -}}
+{{- ternary (printf "%s-superuser" (include "csb.name" (list . "postgres-db"))) .Values.migrations.bootstrap.superuserSecret (eq (include "csb.global" . | fromYaml).postgres.mode "cnpg") -}}
+{{- end }}

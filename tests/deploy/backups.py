@@ -1,0 +1,106 @@
+"""The pods that the chart makes for backups and restores, run here: their programs, in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg.conninfo import conninfo_to_dict
+from tests.deploy.charts import Manifest, of_kind, pods, rendered
+from tests.house import ROOT
+
+from csb_core.local.postgres import binary
+from csb_core.local.privileges import unprivileged
+
+ENABLED: Final = ("backup.enabled=true", "backup.keep=2")
+IN_BUCKET: Final = (
+    *ENABLED,
+    "backup.bucket.url=s3://backups/csb",
+    "backup.bucket.existingSecret=csb-backup",
+    "backup.bucket.egressTo[0].ipBlock.cidr=10.30.0.0/24",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where the pods run: folders in place of their volumes, and what their Secrets hold."""
+
+    folder: Path
+    secrets: Mapping[str, str]
+    values: tuple[str, ...] = ENABLED
+    prefix: tuple[str, ...] = field(default=())
+
+    def run(self, pod: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a pod's containers in order, until one fails; its volume of work is new each time."""
+        work = self.folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        said = ""
+        spec = self._pod(pod)
+        for container in [*spec["initContainers"], *spec["containers"]]:
+            done = self.step(container, **environ)
+            said += done.stdout
+            if done.returncode:
+                break
+        return subprocess.CompletedProcess(pod, done.returncode, said, done.stderr)
+
+    def step(self, container: Manifest, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run one container's program as it is written down, in the places of this site."""
+        path = f"{ROOT / '.venv/bin'}:{binary('psql').parent}:{os.environ['PATH']}"
+        told = {one["name"]: self._value(one) for one in container["env"]}
+        return subprocess.run(
+            [*self.prefix, *(self._placed(part) for part in container["command"])],
+            env={"PATH": path, "LANG": "C.UTF-8", "HOME": "/nonexistent", **told, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def container(self, pod: str, name: str) -> Manifest:
+        """One container of a pod."""
+        spec = self._pod(pod)
+        (found,) = (c for c in [*spec["initContainers"], *spec["containers"]] if c["name"] == name)
+        return dict(found)
+
+    @property
+    def backups(self) -> list[str]:
+        """What lies on the shelf, when that is a folder."""
+        return sorted(path.name for path in (self.folder / "shelf").iterdir())
+
+    def _pod(self, name: str) -> dict[str, Any]:
+        made = dict(pods(rendered(preset="small", values=self.values)))
+        found: dict[str, Any] = made[f"CronJob/csecbridge-{name}"]["spec"]
+        return found
+
+    def _value(self, variable: Manifest) -> str:
+        given = self.secrets.get(variable["name"])
+        return self._placed(given if given is not None else variable["value"])
+
+    def _placed(self, text: str) -> str:
+        for place in ("/etc/backup", "/work", "/shelf"):
+            if text == place or text.startswith(f"{place}/"):
+                return f"{self.folder}{text}"
+        return text
+
+
+def site(folder: Path, superuser: str, *, values: tuple[str, ...] = ENABLED, **more: str) -> Site:
+    """Lay out a site: the chart's ConfigMap in its place, an empty shelf, the one Secret."""
+    programs = folder / "etc/backup"
+    programs.mkdir(parents=True)
+    (folder / "shelf").mkdir()
+    maps = of_kind(rendered(preset="small", values=values), "ConfigMap")
+    (files,) = (m["data"] for m in maps if m["metadata"]["name"] == "csecbridge-backup")
+    for name, text in files.items():
+        (programs / name).write_text(text)
+    at = conninfo_to_dict(superuser)
+    names = {"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user"}
+    secrets = {name: str(at[key]) for name, key in names.items()}
+    secrets["PGPASSWORD"] = str(at["password"])
+    prefix = unprivileged(folder, binary("initdb"))
+    return Site(folder=folder, secrets={**secrets, **more}, values=values, prefix=prefix)
