@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -74,10 +75,13 @@ def test_starting_a_running_server_gives_the_same(
 
 
 def test_what_was_written_outlives_a_kill(database: PostgresServer, folder: Path) -> None:
+    """Also while a backend of the killed server is busy, and has not noticed."""
     with psycopg.connect(database.url) as conn:
         conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    os.kill(database.pid, signal.SIGKILL)
-    os.waitpid(database.pid, 0)
+    with closing(psycopg.connect(database.url)) as busy:
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 10000000)")
+        os.kill(database.pid, signal.SIGKILL)
+        os.waitpid(database.pid, 0)
     assert postgres.find(folder) is None
 
     again = postgres.start(folder, port=database.port)

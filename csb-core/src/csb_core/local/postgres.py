@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,7 @@ from csb_core.local.postgres_settings import SETTINGS
 from csb_core.local.privileges import unprivileged
 
 SUPERUSER: Final = "postgres"
+_ORPHANS_END: Final = timedelta(seconds=10)
 
 Mode = Literal["smart", "fast", "immediate"]
 SIGNALS: Final[Mapping[Mode, signal.Signals]] = {
@@ -101,6 +103,7 @@ def prepare(
     if not (data / "PG_VERSION").exists():
         _initialise(prefix, directory)
     if pid_of(directory) is None:
+        _await_orphans(data)
         _pid_file(directory).unlink(missing_ok=True)
 
     options = {**SETTINGS, "port": str(port), **(settings or {})}
@@ -172,6 +175,16 @@ def pid_of(directory: Path) -> int | None:
     except (OSError, IndexError, ValueError):
         return None
     return pid if _is_ours(pid, directory) else None
+
+
+def _await_orphans(data: Path) -> None:
+    """Give the backends of a killed server their time to end: no other starts beside them.
+
+    They notice at their next wait for a client or a lock; PostgreSQL itself says who does not.
+    """
+    deadline = time.monotonic() + _ORPHANS_END.total_seconds()
+    while processes.at_work_in(data) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _is_ours(pid: int, directory: Path) -> bool:

@@ -79,6 +79,11 @@ def marked(run: Path) -> list[int]:
     return [pid for pid in _pids() if pid not in spared and entry in _environment(pid)]
 
 
+def at_work_in(directory: Path) -> list[int]:
+    """The processes whose working directory this is."""
+    return [pid for pid in _pids() if _working_directory(pid) == str(directory)]
+
+
 def parent(pid: int) -> int | None:
     """The process that this one would report to, None when it is gone."""
     fields = _status(pid)
@@ -144,6 +149,13 @@ def _environment(pid: int) -> list[bytes]:
         return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return []  # gone meanwhile, or somebody else's
+
+
+def _working_directory(pid: int) -> str:
+    try:
+        return str((PROC / str(pid) / "cwd").readlink())
+    except OSError:
+        return ""  # gone meanwhile, or somebody else's
 
 
 def _ancestors() -> Iterator[int]:
