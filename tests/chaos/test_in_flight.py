@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+import psycopg
 import pytest
 from tests.chaos import proof
 from tests.chaos.client import Asked, Client
@@ -22,14 +24,20 @@ ENDED = timedelta(seconds=40)
 
 
 @contextmanager
-def asking(client: Client, count: int) -> Iterator[None]:
-    """Callers in threads of their own; the block ends when each has an answer, or none."""
-    calls = [threading.Thread(target=client.attach) for _ in range(count)]
-    for call in calls:
-        call.start()
-    yield
-    for call in calls:
-        call.join()
+def stuck(platform: Platform, client: Client, calls: int = 0) -> Iterator[psycopg.Connection[Any]]:
+    """During the block nothing is audited, so no row is made and none moves; callers wait.
+
+    The lock comes before the calls: it may have to wait for a vacuum of a table that has grown.
+    """
+    with (
+        ThreadPoolExecutor(max(calls, 1)) as callers,
+        platform.truth() as conn,
+        conn.transaction(),
+    ):
+        conn.execute("LOCK TABLE csb_app.csb_requests_audit IN ACCESS EXCLUSIVE MODE")
+        for _ in range(calls):
+            callers.submit(client.attach)
+        yield conn
 
 
 def await_blocked(platform: Platform, statement: str) -> list[int]:
@@ -83,8 +91,7 @@ def owner(platform: Platform, asked: Asked) -> int:
 def test_api_killed_inside_the_insert(platform: Platform) -> None:
     """The rows are written, the commit is not made: each request ends up whole or not at all."""
     client = platform.client()
-    with asking(client, 6), platform.truth() as conn, conn.transaction():
-        conn.execute("LOCK TABLE csb_app.csb_requests_audit IN ACCESS EXCLUSIVE MODE")
+    with stuck(platform, client, calls=6):
         await_blocked(platform, "csb_app.submit")
         for pid in platform.api.processes():
             kill(pid)
@@ -98,8 +105,7 @@ def test_api_killed_inside_the_insert(platform: Platform) -> None:
 def test_insert_rolled_back_under_the_api(platform: Platform) -> None:
     """The backend dies before the commit: the API finds nothing, writes again, and says 202."""
     client = platform.client()
-    with asking(client, 6), platform.truth() as conn, conn.transaction():
-        conn.execute("LOCK TABLE csb_app.csb_requests_audit IN ACCESS EXCLUSIVE MODE")
+    with stuck(platform, client, calls=6) as conn:
         for pid in await_blocked(platform, "csb_app.submit"):
             conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
@@ -111,12 +117,8 @@ def test_insert_rolled_back_under_the_api(platform: Platform) -> None:
 def test_worker_killed_inside_the_record(platform: Platform) -> None:
     """Nobody is left to see the acknowledgement: the end stands, and is the only one."""
     client = platform.client()
-    asked = start_slow(platform, client, seconds=0.7)
-    with platform.truth() as conn, conn.transaction():
-        conn.execute(
-            "SELECT FROM csb_app.csb_requests WHERE client_request_id = %s FOR UPDATE",
-            (asked.key,),
-        )
+    asked = start_slow(platform, client, seconds=3)
+    with stuck(platform, client):
         await_blocked(platform, "WITH ended AS")
         kill(owner(platform, asked))
 
