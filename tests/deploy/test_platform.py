@@ -74,6 +74,8 @@ def test_the_deployer_may_what_a_release_needs_and_no_more() -> None:
     routes = (
         "api-service.ingress.enabled=true",
         "api-service.httpRoute.enabled=true",
+        "externalSecrets.enabled=true",
+        "externalSecrets.store.name=vault",
     )
     everything = [
         *rendered(preset="small", values=routes),

@@ -1,0 +1,49 @@
+{{/*
+ROOT: the Secrets that this release reads, as the values name them, each with its keys and with who reads it first.
+Without keys all that the store has is taken: what a worker is lent beyond ours.
+*/}}
+{{- define "csb.secrets" -}}
+{{- $global := include "csb.global" . | fromYaml -}}
+{{- $m := .Values.migrations -}}
+{{- $read := list (dict "name" (index .Values "api-service").existingSecret "keys" (list "CSB_DATABASE_URL" "CSB_REDIS_URL")) -}}
+{{- range $w := .Values.worker.workers -}}
+{{- $w = mergeOverwrite (deepCopy $.Values.worker.defaults) (deepCopy $w) -}}
+{{- if $w.enabled -}}
+{{- $read = append $read (dict "name" $w.existingSecret "keys" (list "CSB_DATABASE_URL" "CSB_REDIS_URL")) -}}
+{{- range $w.envFromSecrets -}}
+{{- $read = append $read (dict "name" . "keys" list) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $read = append $read (dict "name" $m.existingSecret "keys" (list "CSB_MIGRATOR_DATABASE_URL") "migrates" true) -}}
+{{- if $m.bootstrap.enabled -}}
+{{- $roles := list "CSB_MIGRATOR_PASSWORD" "CSB_API_USER_PASSWORD" "CSB_AWS_USER_PASSWORD" "CSB_SANDBOX_USER_PASSWORD" "CSB_ADMIN_USER_PASSWORD" -}}
+{{- $read = append $read (dict "name" $m.bootstrap.existingSecret "keys" $roles "migrates" true) -}}
+{{- if ne $global.postgres.mode "cnpg" -}}
+{{- $read = append $read (dict "name" $m.bootstrap.superuserSecret "keys" (list "password") "migrates" true) -}}
+{{- end -}}
+{{- end -}}
+{{- if or .Values.maintenance.enabled .Values.console.enabled -}}
+{{- $read = append $read (dict "name" .Values.maintenance.existingSecret "keys" (list "CSB_ADMIN_DATABASE_URL" "CSB_REDIS_URL")) -}}
+{{- end -}}
+{{- if eq $global.postgres.mode "embedded" -}}
+{{- $read = append $read (dict "name" (index .Values "postgres-db").existingSecret "keys" (list "password")) -}}
+{{- end -}}
+{{- if eq $global.redis.mode "embedded" -}}
+{{- $read = append $read (dict "name" .Values.redis.existingSecret "keys" (list "users.acl" "password")) -}}
+{{- end -}}
+{{- with .Values.backup -}}
+{{- if and .enabled .bucket.existingSecret -}}
+{{- $read = append $read (dict "name" .bucket.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.smoke.existingSecret -}}
+{{- $read = append $read (dict "name" . "keys" (list "CSB_TOKEN")) -}}
+{{- end -}}
+{{- $found := dict -}}
+{{- range $read -}}
+{{- $known := get $found .name | default (dict "keys" list "migrates" false) -}}
+{{- $_ := set $found .name (dict "keys" (concat $known.keys .keys | uniq) "migrates" (or $known.migrates (default false .migrates))) -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end }}
