@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from worker_sandbox.jail import seccomp
-from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NOTHING, NUMBERS, REFUSED
+from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NOTHING, NUMBERS, OF_ANY_FILE, REFUSED
 
 ALLOW, KILL, REFUSE, UNKNOWN, AGAIN = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x5000B
 SUCCEED = 0x50000
@@ -17,9 +17,11 @@ ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 HIGH = 0xDEAD_BEEF << 32
 
 
-def answer(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def answer(
+    machine: str, number: int, *arguments: int, arch: int | None = None, own_root: bool = True
+) -> int:
     """What the filter says; linux/bpf_common.h, of which it uses seven instructions."""
-    program = seccomp.assemble(machine, own_pid_namespace=True)
+    program = seccomp.assemble(machine, own_pid=True, own_root=own_root)
     data = struct.pack(
         "=IIQ6Q", number, arch or ARCH[machine], 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6]
     )
@@ -144,8 +146,16 @@ def test_arguments_decide(machine: str, name: str, arguments: tuple[int, ...], w
     assert answer(machine, NUMBERS[machine][name], *arguments) == wanted
 
 
+def test_where_the_hosts_root_is_seen_no_mode_or_time_is_changed(machine: str) -> None:
+    for name in OF_ANY_FILE & NUMBERS[machine].keys():
+        assert answer(machine, NUMBERS[machine][name]) == ALLOW, name
+        assert answer(machine, NUMBERS[machine][name], own_root=False) == SUCCEED, name
+
+
 def test_outside_a_pid_namespace_no_signal_is_sent_at_all() -> None:
-    inside, outside = (seccomp.assemble("x86_64", own_pid_namespace=own) for own in (True, False))
+    inside, outside = (
+        seccomp.assemble("x86_64", own_pid=own, own_root=True) for own in (True, False)
+    )
     assert inside != outside
 
 
@@ -164,7 +174,7 @@ def test_every_name_is_known_and_has_one_answer() -> None:
 
 
 def test_the_filter_is_small_enough_to_be_installed_often(machine: str) -> None:
-    assert len(seccomp.assemble(machine, own_pid_namespace=True)) // 8 < 400
+    assert len(seccomp.assemble(machine, own_pid=True, own_root=True)) // 8 < 400
 
 
 @pytest.mark.parametrize(

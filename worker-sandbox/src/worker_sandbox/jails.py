@@ -15,6 +15,7 @@ from worker_sandbox.cgroups import Leaf, Leaves
 from worker_sandbox.errors import SandboxUnavailable
 from worker_sandbox.jail import frames
 from worker_sandbox.jail.zygote import ENDED
+from worker_sandbox.scratch import Scratch, Scratches
 
 #: clock_getcpuclockid(3): the processor time of a whole process.
 _CPUCLOCK_SCHED: Final = 2
@@ -47,6 +48,9 @@ class Jail:
     #: Its control group and where that came from, where there are such.
     leaf: Leaf | None = None
     leaves: Leaves | None = None
+    #: The scratch directory that it was lent, and where that came from.
+    scratch: Scratch | None = None
+    scratches: Scratches | None = None
     _open: bool = field(default=True, init=False)
 
     def confirm(self) -> None:
@@ -129,3 +133,5 @@ class Jail:
             os.close(descriptor)
         if self.leaf is not None and self.leaves is not None:
             self.leaves.give_back(self.leaf)
+        if self.scratch is not None and self.scratches is not None:
+            self.scratches.give_back(self.scratch)

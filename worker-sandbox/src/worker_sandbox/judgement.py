@@ -31,6 +31,7 @@ def decide(watch: Watch, memory_limit_mb: int) -> Answer | tuple[ExitReason, Fau
 
 _WHY: Final = {
     "timeout": "the time or the processor budget was used up",
+    "memory": "the scratch directory holds more than is allowed",
     "output": "more was printed or given back than is allowed",
     "rejected": "the jail did not keep to the protocol: what it sent is not its one sealed frame",
 }

@@ -17,6 +17,7 @@ from worker_sandbox.jails import Jail
 from worker_sandbox.job import ExitReason, Fault, Job, Run
 from worker_sandbox.pool import Held, Pool
 from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.scratch import Scratches
 from worker_sandbox.self_test import SelfTest
 from worker_sandbox.succession import Succession
 from worker_sandbox.supervisor import Watch
@@ -43,6 +44,7 @@ class Sandbox:
     settings: SandboxSettings
     tier: Tier
     _pool: Pool
+    _scratches: Scratches | None
     _running: int = field(default=0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -53,10 +55,18 @@ class Sandbox:
         `without` leaves layers out; only tests may, to see what a layer is for. Raises
         SandboxUnavailable when no tier works, or none that reaches the floor.
         """
-        plan, zygote = _strongest(settings, without)
+        scratches = None
+        if settings.scratch_root is not None:
+            scratches = Scratches.open(settings.scratch_root, uid=settings.uid)
+        try:
+            plan, zygote = _strongest(settings, without, scratches)
+        except SandboxUnavailable:
+            if scratches is not None:
+                scratches.close()
+            raise
         leaves = Leaves.find() if settings.cgroups and "cgroups" not in without else None
         zygotes = Succession(
-            start=lambda: ZygoteProcess.start(plan, settings.python),
+            start=lambda: ZygoteProcess.start(plan, settings.python, scratches),
             rotate_jails=settings.rotate_jails,
             rotate_seconds=settings.rotate_after.total_seconds(),
         )
@@ -69,7 +79,7 @@ class Sandbox:
         )
         layers = (*zygote.layers, "cgroups") if leaves else zygote.layers
         tier = Tier(name=plan.tier, layers=layers)
-        sandbox = cls(settings=settings, tier=tier, _pool=pool)
+        sandbox = cls(settings=settings, tier=tier, _pool=pool, _scratches=scratches)
         pool.open()
         return sandbox
 
@@ -111,6 +121,8 @@ class Sandbox:
     def close(self) -> None:
         """End all jails, also those that run."""
         self._pool.close()
+        if self._scratches is not None:
+            self._scratches.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +149,7 @@ class Sandbox:
                 job,
                 flood_bytes=self.settings.flood_bytes,
                 scratch_bytes=self.settings.scratch_mb << 20,
+                scratch_files=self.settings.scratch_files,
             )
         except (TypeError, ValueError) as exc:
             return self._failed("rejected", f"the job cannot be told to a jail: {exc}")
@@ -174,7 +187,9 @@ class Sandbox:
         )
 
 
-def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Plan, ZygoteProcess]:
+def _strongest(
+    settings: SandboxSettings, without: tuple[str, ...], scratches: Scratches | None
+) -> tuple[Plan, ZygoteProcess]:
     strong_enough = TIERS[: TIERS.index(settings.floor) + 1]
     if settings.tier not in ("auto", *strong_enough):
         raise SandboxUnavailable(f"{settings.tier} is below the floor, {settings.floor}")
@@ -182,7 +197,7 @@ def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Pla
     for tier in strong_enough if settings.tier == "auto" else (settings.tier,):
         plan = _plan(settings, tier, without)
         try:
-            zygote = ZygoteProcess.start(plan, settings.python)
+            zygote = ZygoteProcess.start(plan, settings.python, scratches)
             _prove(zygote)
         except SandboxUnavailable as exc:
             reasons.append(str(exc))
@@ -211,6 +226,7 @@ def _plan(settings: SandboxSettings, tier: TierName, without: tuple[str, ...]) -
         packages=str(settings.packages.resolve()) if settings.packages else None,
         scratch_bytes=settings.scratch_mb << 20,
         scratch_files=settings.scratch_files,
+        lends_scratch=tier == "landlock" and settings.scratch_root is not None,
         open_files=settings.open_files,
         threads=settings.threads,
         without=without,

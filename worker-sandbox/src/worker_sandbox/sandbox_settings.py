@@ -28,6 +28,9 @@ class SandboxSettings:
     python: Path | None = None
     #: A directory of packages, the same in every jail, read-only.
     packages: Path | None = None
+    #: Where scratch directories are made for jails that cannot mount their own; best a mount of
+    #: its own, in memory. Without it these have none.
+    scratch_root: Path | None = None
     #: Room in a script's scratch directory, and how many files.
     scratch_mb: int = 16
     scratch_files: int = 256

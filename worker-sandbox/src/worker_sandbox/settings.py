@@ -53,6 +53,11 @@ class JailSettings(BaseSettings):
     python: Path | None = Field(
         default=None, description="the interpreter of the jails, if not the worker's own"
     )
+    scratch: Path | None = Field(
+        default=None,
+        description="a folder, best a mount in memory of its own, where scripts of the tier "
+        "landlock get scratch directories; none without it",
+    )
     uid: int = Field(
         default=64_200,
         ge=1,
@@ -90,6 +95,7 @@ class JailSettings(BaseSettings):
             uid=self.uid,
             python=self.python,
             packages=self.packages,
+            scratch_root=self.scratch,
         )
 
     @property
@@ -113,7 +119,7 @@ def load_jail_settings() -> JailSettings:
             for fault in exc.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError("; ".join(faults)) from exc
-    for name in ("packages", "python"):
+    for name in ("packages", "python", "scratch"):
         path = getattr(settings, name)
         if path is not None and not path.exists():
             raise ConfigurationError(f"CSB_SANDBOX_{name.upper()}: there is no {path}")

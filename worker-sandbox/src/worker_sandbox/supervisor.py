@@ -30,6 +30,8 @@ _DYING: Final = 10.0
 _OVERHEAD: Final = 24 << 20
 #: The processor clock is looked at no more often than this.
 _CPU_TICK: Final = 0.005
+#: A scratch directory that no mount caps is looked at this often.
+_SURVEY: Final = 0.02
 _CHUNK: Final = 256 << 10
 _CORES: Final = os.cpu_count() or 1
 
@@ -37,7 +39,9 @@ _CORES: Final = os.cpu_count() or 1
 class Watch:
     """What is seen of one run. `follow` returns when nothing more of it counts."""
 
-    def __init__(self, jail: Jail, job: Job, *, flood_bytes: int, scratch_bytes: int) -> None:
+    def __init__(
+        self, jail: Jail, job: Job, *, flood_bytes: int, scratch_bytes: int, scratch_files: int
+    ) -> None:
         self.stdout = Prints()
         self.stderr = Prints()
         self.received = bytearray()
@@ -50,12 +54,16 @@ class Watch:
         self._jail = jail
         self._memory = (job.limits.memory_limit_mb << 20) + scratch_bytes + _OVERHEAD
         self._flood = flood_bytes
+        self._scratch_bytes, self._scratch_files = scratch_bytes, scratch_files
         self._seal = secrets.token_hex(frames.SEAL // 2).encode()
         self._to_send = memoryview(_frame(job, scratch_bytes, self._seal))
         self._sent = 0
         self._began = monotonic()
         self._deadline = self._began + job.limits.timeout_seconds
         self._next_look = self._began
+        #: When the scratch directory is looked at; never, where the kernel caps it.
+        lent = jail.scratch is not None and job.kind == "script"
+        self._next_survey = self._began + _SURVEY if lent else math.inf
         self._whole = False
         self._killed_at: float | None = None
         self._poll = select.poll()
@@ -184,11 +192,20 @@ class Watch:
             if left <= 0:
                 self._kill("timeout")
             self._next_look = now + max(_CPU_TICK, left / 1000.0 / _CORES)
+        if now >= self._next_survey:
+            self._survey()
+
+    def _survey(self) -> None:
+        """Kill what has more in its scratch directory than it may."""
+        scratch, most, files = self._jail.scratch, self._scratch_bytes, self._scratch_files
+        if scratch is not None and scratch.is_over(most_bytes=most, most_files=files):
+            self._kill("memory")
+        self._next_survey = monotonic() + _SURVEY
 
     def _wait_ms(self) -> float:
         if self._killed_at is not None:
             return 1000.0
-        until = min(self._deadline, self._next_look)
+        until = min(self._deadline, self._next_look, self._next_survey)
         return max(0.0, math.ceil(1000.0 * (until - monotonic())))
 
     def _kill(self, verdict: ExitReason) -> None:

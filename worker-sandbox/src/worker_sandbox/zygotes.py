@@ -16,6 +16,7 @@ from worker_sandbox.jail import boot
 from worker_sandbox.jail.plan import Plan
 from worker_sandbox.jail.zygote import BORN, LONGEST
 from worker_sandbox.jails import Jail
+from worker_sandbox.scratch import Scratches
 
 _START: Final = 20.0
 _ANSWER: Final = 10.0
@@ -30,10 +31,14 @@ class ZygoteProcess:
     channel: socket.socket
     layers: tuple[str, ...]
     started: float
+    #: Where its jails get their scratch directories, if they are lent one.
+    scratches: Scratches | None = None
     born: int = 0
 
     @classmethod
-    def start(cls, plan: Plan, python: Path | None = None) -> Self:
+    def start(
+        cls, plan: Plan, python: Path | None = None, scratches: Scratches | None = None
+    ) -> Self:
         """Exec it and wait until it stands. Raises SandboxUnavailable with its reason."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = (python or Path(sys.executable)).resolve()
@@ -74,12 +79,30 @@ class ZygoteProcess:
             raise SandboxUnavailable(f"no {plan.tier} tier here: {rest or 'the zygote ended'}")
         ours.settimeout(_ANSWER)
         layers = tuple(rest.split(","))
-        return cls(process=process, channel=ours, layers=layers, started=monotonic())
+        return cls(
+            process=process,
+            channel=ours,
+            layers=layers,
+            started=monotonic(),
+            scratches=scratches if plan.lends_scratch else None,
+        )
 
     def bear(self) -> Jail:
         """A new jail, not yet confirmed to stand. Raises SandboxUnavailable."""
+        if self.scratches is None:
+            return self._bear(())
+        scratch = self.scratches.make()
         try:
-            self.channel.send(b"bear")
+            jail = self._bear((scratch.descriptor,))
+        except SandboxUnavailable:
+            self.scratches.give_back(scratch)
+            raise
+        jail.scratch, jail.scratches = scratch, self.scratches
+        return jail
+
+    def _bear(self, lent: tuple[int, ...]) -> Jail:
+        try:
+            socket.send_fds(self.channel, [b"bear"], lent)
             said, descriptors, _, _ = socket.recv_fds(self.channel, LONGEST, _DESCRIPTORS)
         except OSError as exc:
             raise SandboxUnavailable(f"the zygote does not answer: {exc}") from exc

@@ -57,7 +57,8 @@ class Room:
     result: int
     #: Size of the address space before anything of the user is in it.
     base_bytes: int
-    scratch: str | None
+    #: A path, or a descriptor that was lent.
+    scratch: str | int | None
     limited: bool
     encode: Callable[[Any], bytes]
 
@@ -108,6 +109,8 @@ def _work(job: dict[str, Any], room: Room) -> bytes:
     script = job["kind"] == "script"
     if script and room.scratch is not None:
         os.chdir(room.scratch)
+    if isinstance(room.scratch, int):
+        os.close(room.scratch)
     reserve = mmap.mmap(-1, _RESERVE)
     gc.enable()
     if room.limited:

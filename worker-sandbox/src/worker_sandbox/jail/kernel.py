@@ -7,6 +7,7 @@ Numbers: asm/unistd_64.h and asm-generic/unistd.h; meanings: section 2 of the Li
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 from typing import Final, NamedTuple
 
@@ -21,6 +22,9 @@ raw.restype = ctypes.c_long
 MACHINE: Final = os.uname().machine
 #: The numbers of this machine's calls by name; empty for an architecture that we do not know.
 NUMBER: Final = NUMBERS.get(MACHINE, {})
+
+#: From here on are the descriptors that jails do not get.
+_HIGH: Final = 64
 
 #: sched.h
 CLONE_NEWNS: Final = 0x0002_0000
@@ -68,6 +72,13 @@ def call(name: str, *arguments: int) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), name)
     return result
+
+
+def high(descriptor: int) -> int:
+    """Move a descriptor of ours out of the way of those of the jails."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    os.close(descriptor)
+    return moved
 
 
 def errno_text() -> str:

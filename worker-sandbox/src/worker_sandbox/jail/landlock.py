@@ -5,11 +5,11 @@ It needs no privilege and no namespace, and holds even where a mount went wrong.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from worker_sandbox.jail import kernel
@@ -43,32 +43,51 @@ def version() -> int:
         return 0
 
 
-def ruleset(abi: int, *, read: Iterable[str], work: Iterable[str], write: Iterable[str]) -> int:
-    """A descriptor of the rules: read below these, work below those, write to a few files."""
-    known = (1 << _RIGHTS.get(abi, _RIGHTS_SINCE_5)) - 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What all jails may do with files: places, as descriptors of ours, and the rights below."""
+
+    abi: int
+    places: tuple[tuple[int, int], ...]
+
+
+def rules(abi: int, *, read: Iterable[str], work: Iterable[str], write: Iterable[str]) -> Rules:
+    """Read below these, work below those, write to a few files. Raises OSError."""
+    places = [
+        _place(path, rights)
+        for paths, rights in (
+            (read, _READ),
+            (work, _WORK),
+            (write, _READ | _WRITE_FILE | _TRUNCATE),
+        )
+        for path in paths
+    ]
+    return Rules(abi=abi, places=tuple(places))
+
+
+def tape(rules: Rules, *, free: int, lent: int | None) -> list[Call]:
+    """Hold a jail to the rules, and let it work in what it was lent; no_new_privs must be set.
+
+    `free` is the lowest number that no descriptor has.
+    """
+    known = (1 << _RIGHTS.get(rules.abi, _RIGHTS_SINCE_5)) - 1
     attributes = struct.pack("=QQQ", known, _TCP, _SCOPES)
-    attributes = attributes[: 8 if abi < 4 else 16 if abi < 6 else 24]
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    rules = kernel.call("landlock_create_ruleset", ctypes.addressof(buffer), len(attributes), 0)
-    for paths, rights in ((read, _READ), (work, _WORK), (write, _READ | _WRITE_FILE | _TRUNCATE)):
-        for path in paths:
-            _allow(rules, path, rights & known)
-    return rules
+    attributes = attributes[: 8 if rules.abi < 4 else 16 if rules.abi < 6 else 24]
+    made = (kernel.address(attributes), len(attributes), 0)
+    calls = [kernel.planned("landlock", "landlock_create_ruleset", *made, wanted=free)]
+    for place, rights in (*rules.places, *(() if lent is None else ((lent, _WORK),))):
+        rule = kernel.address(struct.pack("=Qi", rights & known, place))
+        calls.append(kernel.planned("landlock", "landlock_add_rule", free, _PATH_BENEATH, rule, 0))
+    quiet = _QUIET if rules.abi >= 7 else 0
+    return [
+        *calls,
+        kernel.planned("landlock", "landlock_restrict_self", free, quiet),
+        kernel.planned("landlock", "close", free),
+    ]
 
 
-def tape(rules: int, abi: int) -> list[Call]:
-    """Hold a jail to the rules; no_new_privs must be set."""
-    quiet = _QUIET if abi >= 7 else 0
-    return [kernel.planned("landlock", "landlock_restrict_self", rules, quiet)]
-
-
-def _allow(rules: int, path: str, rights: int) -> None:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= _OF_FILES
-        rule = struct.pack("=Qi", rights, descriptor)
-        buffer = ctypes.create_string_buffer(rule, len(rule))
-        kernel.call("landlock_add_rule", rules, _PATH_BENEATH, ctypes.addressof(buffer), 0)
-    finally:
-        os.close(descriptor)
+def _place(path: str, rights: int) -> tuple[int, int]:
+    descriptor = kernel.high(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        rights &= _OF_FILES
+    return descriptor, rights

@@ -37,6 +37,8 @@ class Plan:
     packages: str | None = None
     scratch_bytes: int = 16 << 20
     scratch_files: int = 256
+    #: Whether the worker lends each jail a scratch directory, where they cannot mount their own.
+    lends_scratch: bool = False
     open_files: int = 64
     threads: int = 32
     without: tuple[str, ...] = ()

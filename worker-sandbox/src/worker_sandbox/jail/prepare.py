@@ -26,9 +26,9 @@ from worker_sandbox.jail import (
 from worker_sandbox.jail.kernel import Call
 from worker_sandbox.jail.plan import Plan
 
-#: Where the jail has its descriptors; 0 is the zygote's, and reads nothing.
-OUT, ERR, JOB, RESULT = 1, 2, 3, 4
-_FIRST_TO_CLOSE: Final = 5
+#: Where the jail has its descriptors; 0 is the zygote's, and reads nothing. The last is the scratch
+#: directory that it was lent; without one there is nothing.
+OUT, ERR, JOB, RESULT, LENT = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Pipes:
     result: int = 6
     stdout: int = 8
     stderr: int = 10
-    #: The lowest number that no pipe has.
+    #: The lowest number that no pipe has; what is lent to a jail has it until it is moved.
     free: int = 13
 
 
@@ -55,15 +55,17 @@ class House:
     proc: int
     #: Readable when the zygote is dead.
     life: int
-    rules: int
-    landlock_abi: int
+    rules: landlock.Rules | None
 
 
 def record(house: House) -> list[Call]:
     """The tape: every step from the fork to the locked jail, in this order."""
     plan = house.plan
     own = plan.tier == "namespaces"
+    lent = LENT if plan.lends_scratch else None
     tape = [*privileges.follow_parent(), _zygote_lives(house.life), *_descriptors()]
+    if lent is not None:
+        tape += _lent(lent)
     if own:
         tape += namespaces.tape(house.proc, PIPES.free)
     if plan.has("root"):
@@ -74,13 +76,16 @@ def record(house: House) -> list[Call]:
     if plan.has("capabilities"):
         tape += privileges.drop_capabilities() if own else []
         tape += privileges.no_new_privileges()
-    if house.rules >= 0:
-        tape += landlock.tape(house.rules, house.landlock_abi)
+    if house.rules is not None:
+        tape += landlock.tape(house.rules, free=PIPES.free, lent=lent)
     tape += privileges.undumpable()
     if plan.has("scrub"):
-        tape += [kernel.planned("close", "close_range", _FIRST_TO_CLOSE, 0xFFFF_FFFF)]
+        first = LENT if lent is None else LENT + 1
+        tape += [kernel.planned("close", "close_range", first, 0xFFFF_FFFF)]
     if plan.has("seccomp"):
-        program = seccomp.assemble(kernel.MACHINE, own_pid_namespace=plan.has("pid"))
+        program = seccomp.assemble(
+            kernel.MACHINE, own_pid=plan.has("pid"), own_root=plan.has("root")
+        )
         tape += seccomp.tape(program)
     return tape
 
@@ -106,6 +111,13 @@ def _descriptors() -> list[Call]:
     return [
         kernel.planned("descriptors", "dup3", source, target, 0)
         for source, target in ((PIPES.result, RESULT), (PIPES.stdout, OUT), (PIPES.stderr, ERR))
+    ]
+
+
+def _lent(to: int) -> list[Call]:
+    return [
+        kernel.planned("descriptors", "dup3", PIPES.free, to, 0),
+        kernel.planned("descriptors", "close", PIPES.free),
     ]
 
 

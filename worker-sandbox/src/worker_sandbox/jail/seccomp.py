@@ -13,7 +13,7 @@ from typing import Final
 
 from worker_sandbox.jail import kernel
 from worker_sandbox.jail.kernel import Call
-from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NOTHING, NUMBERS, REFUSED
+from worker_sandbox.jail.syscalls import ALLOWED, CHECKED, NOTHING, NUMBERS, OF_ANY_FILE, REFUSED
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x05, 0x06
 _ALLOW: Final = 0x7FFF_0000
@@ -54,7 +54,7 @@ _OWN_PID: Final = 1
 Code = list[tuple[int, int, int, int]]
 
 
-def assemble(machine: str, *, own_pid_namespace: bool) -> bytes:
+def assemble(machine: str, *, own_pid: bool, own_root: bool) -> bytes:
     """The filter for an architecture; raises KeyError for one that we do not know."""
     numbers = NUMBERS[machine]
     leaves: dict[int, Code] = {}
@@ -62,8 +62,10 @@ def assemble(machine: str, *, own_pid_namespace: bool) -> bytes:
         leaves.update((numbers[name], _give(action)) for name in names if name in numbers)
     checks = _checks()
     leaves.update((numbers[name], checks[name]) for name in CHECKED)
-    if not own_pid_namespace:
+    if not own_pid:
         leaves[numbers["tgkill"]] = _give(_REFUSE)
+    if not own_root:
+        leaves.update((numbers[name], _give(_SUCCEED)) for name in OF_ANY_FILE if name in numbers)
 
     code: Code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _AUDIT_ARCH[machine]), *_give(_KILL)]
     code.append((_LOAD, 0, 0, 0))

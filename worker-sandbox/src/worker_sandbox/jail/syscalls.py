@@ -34,6 +34,10 @@ ALLOWED: Final = _names(
 #: of a file of the library it would be the host's disk that works, for whoever asks and for all.
 NOTHING: Final = _names("fsync fdatasync")
 
+#: Said to be done, and not done, where a jail sees the host's root: Landlock does not hold these,
+#: and the worker's own files may be the same user's. In scratch directories nobody misses them.
+OF_ANY_FILE: Final = _names("chmod fchmod fchmodat fchmodat2 utime utimes utimensat")
+
 #: Allowed with certain arguments only; seccomp.py has a check for each.
 CHECKED: Final = _names("clone fcntl futex ioctl madvise mmap mprotect prctl prlimit64 tgkill")
 

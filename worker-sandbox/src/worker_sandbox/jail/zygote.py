@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import fcntl
 import functools
 import gc
 import importlib
@@ -78,7 +77,7 @@ _M_ARENA_MAX: Final = -8
 
 def main(control: int) -> NoReturn:
     """Serve the worker behind `control` until it is gone."""
-    channel = socket.socket(fileno=_high(control))
+    channel = socket.socket(fileno=kernel.high(control))
     plan = Plan.load(channel.recv(LONGEST))
     try:
         _preload(plan)
@@ -111,7 +110,7 @@ def _preload(plan: Plan) -> None:
 
 def _build(plan: Plan) -> prepare.House:
     """Everything that jails share, and then no privilege any more. Raises OSError."""
-    proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    proc = kernel.high(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     readable, work = root.readable(plan.packages), []
     if plan.tier == "namespaces":
         namespaces.enter_own(plan)
@@ -119,16 +118,14 @@ def _build(plan: Plan) -> prepare.House:
         root.build(plan.packages)
         readable, work = ["/"], [root.WORK]
     abi = landlock.version() if plan.has("landlock") else 0
-    rules = -1
-    if abi:
-        rules = _high(landlock.ruleset(abi, read=readable, work=work, write=[root.NOWHERE]))
+    rules = landlock.rules(abi, read=readable, work=work, write=[root.NOWHERE]) if abi else None
     if os.geteuid() == 0 and plan.has("capabilities"):
         privileges.become(plan.uid)
     if plan.has("capabilities"):
         privileges.empty_own_sets()
-    life, kept = (_high(descriptor) for descriptor in os.pipe2(os.O_CLOEXEC))
+    life, kept = (kernel.high(descriptor) for descriptor in os.pipe2(os.O_CLOEXEC))
     assert kept != life  # it stays open, and closes when the zygote dies
-    return prepare.House(plan=plan, proc=proc, life=life, rules=rules, landlock_abi=abi)
+    return prepare.House(plan=plan, proc=proc, life=life, rules=rules)
 
 
 def _resident(house: prepare.House) -> Callable[[], NoReturn]:
@@ -137,11 +134,18 @@ def _resident(house: prepare.House) -> Callable[[], NoReturn]:
         job=prepare.JOB,
         result=prepare.RESULT,
         base_bytes=_address_space(house.proc),
-        scratch=root.SCRATCH if house.plan.has("root") else None,
+        scratch=_scratch(house.plan),
         limited=house.plan.has("rlimits"),
         encode=inside.furnish(),
     )
     return functools.partial(inside.live, room)
+
+
+def _scratch(plan: Plan) -> str | int | None:
+    """Where scripts may write."""
+    if plan.has("root"):
+        return root.SCRATCH
+    return prepare.LENT if plan.lends_scratch else None
 
 
 def _settle(plan: Plan) -> None:
@@ -169,7 +173,7 @@ def _layers(house: prepare.House) -> list[str]:
         f"{name}-namespace" for name in ("pid", "ipc", "uts", "cgroup", "network") if plan.has(name)
     ]
     layers += ["root"] if plan.has("root") else []
-    layers += [f"landlock-{house.landlock_abi}"] if house.rules >= 0 else []
+    layers += [f"landlock-{house.rules.abi}"] if house.rules is not None else []
     return layers + [name for name in ("capabilities", "seccomp", "rlimits") if plan.has(name)]
 
 
@@ -179,13 +183,6 @@ def _address_space(proc: int) -> int:
         return int(os.read(descriptor, 200).split()[0]) * os.sysconf("SC_PAGE_SIZE")
     finally:
         os.close(descriptor)
-
-
-def _high(descriptor: int) -> int:
-    """Move a descriptor of ours out of the way of those of the jails."""
-    high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 64)
-    os.close(descriptor)
-    return high
 
 
 class _Zygote:
@@ -213,9 +210,7 @@ class _Zygote:
             for descriptor, _ in self._poll.poll():
                 if descriptor != self._channel.fileno():
                     self._bury(descriptor)
-                elif self._channel.recv(LONGEST):
-                    self._bear()
-                else:
+                elif not self._hear():
                     return
 
     def end(self) -> None:
@@ -229,22 +224,32 @@ class _Zygote:
                 self._poll.unregister(process)
                 os.waitpid(self._jails.pop(process)[0], 0)
 
-    def _bear(self) -> None:
+    def _hear(self) -> bool:
+        """Bear the jail that is asked for; False when nobody will ask again."""
+        asked, lent, _, _ = socket.recv_fds(self._channel, LONGEST, 1)
+        if asked:
+            self._bear(kernel.high(*lent) if lent else None)
+        return bool(asked)
+
+    def _bear(self, lent: int | None) -> None:
         job, result, stdout, stderr, ended = (os.pipe2(os.O_CLOEXEC) for _ in range(5))
         assert (job[0], result[1], stdout[1], stderr[1]) == _EXPECTED
+        given: tuple[int, ...] = ()
+        if lent is not None:
+            given = (lent, os.dup2(lent, prepare.PIPES.free, inheritable=False))
         try:
             pid, pidfd = kernel.fork(self._flags)
         except OSError as exc:
             self._channel.send(f"failed {exc}".encode())
-            _close(*job, *result, *stdout, *stderr, *ended)
+            _close(*job, *result, *stdout, *stderr, *ended, *given)
             return
         if pid == 0:
             prepare.become(self._tape, self._live)
         theirs = (job[1], result[0], stdout[0], stderr[0], ended[0], pidfd)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs).tobytes())
         self._channel.sendmsg([BORN.pack(pid)], [rights])
-        process, tell = _high(pidfd), _high(ended[1])
-        _close(*job, *result, *stdout, *stderr, ended[0])
+        process, tell = kernel.high(pidfd), kernel.high(ended[1])
+        _close(*job, *result, *stdout, *stderr, ended[0], *given)
         self._jails[process] = (pid, tell)
         self._poll.register(process, select.POLLIN)
 
