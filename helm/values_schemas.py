@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from log_shapes import OBSERVABILITY
 from service_shapes import API, OF_EACH_WORKER, WORKER
 from shapes import (
     ACCOUNT,
@@ -93,8 +94,11 @@ CHARTS: Final[Mapping[str, Schema]] = {
         ),
         **PLACEMENT,
     },
+    "observability": OBSERVABILITY,
     "csecbridge": {
-        **dict.fromkeys(("api-service", "worker", "postgres-db", "redis"), ANYTHING),
+        **dict.fromkeys(
+            ("api-service", "worker", "postgres-db", "redis", "observability"), ANYTHING
+        ),
         "externalSecrets": strict(
             {
                 "enabled": BOOLEAN,

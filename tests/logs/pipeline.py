@@ -29,7 +29,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "CSB_LOGS_ELASTICSEARCH": "https://elasticsearch.example:9200",
     "CSB_LOGS_USER": "csb_logs",
     "CSB_LOGS_PASSWORD": "only-for-tests",
-    "CSB_LOGS_BUFFER": "2G",
+    "CSB_LOGS_BUFFER": "2048m",
     "K8S_NODE_NAME": "node-1",
 }
 
@@ -173,7 +173,7 @@ def _one_of(parts: list[Event]) -> Event:
 def _with_pods(section: Section, events: Iterable[Event], pods: Pods) -> list[Event]:
     _known(
         section,
-        watch="true",
+        watch="false",
         skip_container_metadata="false",
         skip_namespace_metadata="true",
         skip_namespace_labels="true",

@@ -9,6 +9,8 @@ class CSecBridgeDocument
   LONGEST_TEXT = 131_072
   COMPONENT = "app.kubernetes.io/component"
   TIME = /\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\z/
+  # Half a pair of surrogates, or two backslashes, which are looked at only to be passed over.
+  HALF = /\\\\|\\u[dD][89abAB]\h\h(?!\\u[dD][c-fC-F]\h\h)|(?<!\\u[dD][89abAB]\h\h)\\u[dD][c-fC-F]\h\h/
   # What every line of a service says, and what stands under its own name at the top of the document.
   SAID = %w[timestamp level service logger message].freeze
   IDS = %w[correlation_id request_id tenant_id].freeze
@@ -42,7 +44,7 @@ class CSecBridgeDocument
   def object_in(raw)
     return nil unless raw.start_with?("{")
 
-    storable(JSON.parse(raw))
+    storable(JSON.parse(raw.gsub(HALF) { |found| found == "\\\\" ? found : "\\ufffd" }))
   rescue JSON::ParserError
     nil
   end
