@@ -10,6 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
 	docs/generate.py docs/sizing.py images/build.py images/harden.py images/health.py images/seed.py \
 	helm/make_secrets.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
+	helm/observability/dashboard.py helm/observability/panels.py helm/observability/queries.py \
 	.github/oidc_credential.py
 # What utils may declare, as every jail on this machine sees it.
 PACKAGES := .venv/sandbox-packages

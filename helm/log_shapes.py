@@ -14,6 +14,7 @@ from shapes import (
     RESOURCES,
     SECRET,
     TEXT,
+    TEXTS,
     Schema,
     strict,
 )
@@ -41,5 +42,6 @@ OBSERVABILITY: Final[Schema] = {
             **PLACEMENT,
         }
     ),
+    "dashboard": strict({"enabled": BOOLEAN, "labels": TEXTS, "annotations": TEXTS}),
     "monitoring": strict({"runbooks": TEXT}),
 }

@@ -32,6 +32,13 @@ Without keys all that the store has is taken: what a worker is lent beyond ours.
 {{- if eq $global.redis.mode "embedded" -}}
 {{- $read = append $read (dict "name" .Values.redis.existingSecret "keys" (list "users.acl" "password")) -}}
 {{- end -}}
+{{- if eq $global.postgres.mode "cnpg" -}}
+{{- with (index .Values "postgres-db").cnpg.backup -}}
+{{- if and .enabled .existingSecret -}}
+{{- $read = append $read (dict "name" .existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.backup -}}
 {{- if and .enabled .bucket.existingSecret -}}
 {{- $read = append $read (dict "name" .bucket.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
