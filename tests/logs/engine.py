@@ -149,7 +149,10 @@ def _configure(folder: Path, port: int) -> Path:
     }
     (config / "elasticsearch.yml").write_text(json.dumps(settings))  # JSON is YAML too
     roles = json.loads((SHIPPED / "roles.json").read_text())
-    (config / "roles.yml").write_text(json.dumps(roles))
+    # It reads a role per paragraph of YAML, which JSON is too.
+    (config / "roles.yml").write_text(
+        "".join(f"{name}: {json.dumps(role)}\n" for name, role in roles.items())
+    )
     names = [*roles, ROOT_USER]
     (config / "users").write_text("".join(f"{name}:{_hashed(PASSWORD)}\n" for name in names))
     (config / "users_roles").write_text("".join(f"{name}:{name}\n" for name in names))
