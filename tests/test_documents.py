@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 from pydantic_settings import BaseSettings
 from tests.house import ROOT, files, make_targets, named, text
 
+from csb_core import metrics
 from csb_core.contract import load as load_contract
 from csb_core.ctl import main as csbctl
 
@@ -28,18 +31,23 @@ def generator() -> ModuleType:
     return module
 
 
+def _settings() -> Iterator[type[BaseSettings]]:
+    """Every class of ours that reads the environment."""
+    kinds = list(BaseSettings.__subclasses__())
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.__module__.startswith(("csb_core", "api_service", "worker_")):
+            yield kind
+
+
 def test_the_tables_are_fresh(generator: ModuleType) -> None:
     assert generator.stale() == [], "run `make docs`"
 
 
 def test_every_setting_is_documented(generator: ModuleType) -> None:
     page = text(ROOT / "docs" / "configuration.md")
-    kinds = list(BaseSettings.__subclasses__())
-    while kinds:
-        kind = kinds.pop()
-        kinds += kind.__subclasses__()
-        if not kind.__module__.startswith(("csb_core", "api_service", "worker_")):
-            continue
+    for kind in _settings():
         for variable, info in generator.variables(kind).items():
             assert f"`{variable}`" in page, f"docs/configuration.md lacks {variable}"
             assert info.description, f"{kind.__name__}: {variable} says nothing of itself"
@@ -86,13 +94,60 @@ def test_pre_commit_and_ci_call_make() -> None:
         assert said <= make_targets(), f"{name}: no such targets: {said - make_targets()}"
 
 
-def test_csbctl_is_shown_as_it_is() -> None:
-    pages = text(ROOT / "docs" / "operations.md") + text(ROOT / "README.md")
-    for noun, verb in re.findall(r"^csbctl ([a-z]+) ([a-z]+)\b", pages, re.MULTILINE):
-        command = csbctl.commands.get(noun)
-        assert command is not None, f"csbctl has no {noun}"
-        verbs = getattr(command, "commands", None)
-        assert verbs is None or verb in verbs, f"csbctl {noun} has no {verb}"
+def _code_of(page: Path) -> str:
+    """What a page shows as code, a command a line; what stands in Mermaid's drawings is none."""
+    fences = re.findall(r"^ *```sh\n(.*?)^ *```", text(page), re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`([^`\n]+)`", text(page))
+    return "\n".join([*fences, *spans]).replace("\\\n", " ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_csbctl_is_shown_as_it_is(page: Path) -> None:
+    # A call, wherever it stands in a line: behind kubectl's `--` or a pipe as well.
+    for said in re.findall(r"\bcsbctl( [^#|&;\n`]+)", _code_of(page)):
+        words = [word for word in said.split() if re.fullmatch(r"(--)?[a-z][a-z-]*", word)]
+        command: click.Command = csbctl
+        options: set[str] = set()
+        for word in words:
+            options |= {option for parameter in command.params for option in parameter.opts}
+            if word.startswith("--"):
+                assert word in options, f"{named(page)}: csbctl{said} has no {word}"
+            elif isinstance(command, click.Group):
+                below = command.commands.get(word)
+                if below is None and command is csbctl and options & set(words):
+                    continue  # the value of an option of csbctl itself
+                assert below is not None, f"{named(page)}: csbctl{said}: there is no {word}"
+                command = below
+
+
+#: What names of ours in a page are told apart by: variables, metrics, tables, roles.
+_OURS = re.compile(r"\b(?:CSB_[A-Z0-9_]*[A-Z0-9]|csb_[a-z0-9_]*[a-z0-9]|utils_[a-z]+_total)\b")
+
+
+@pytest.fixture(scope="module")
+def names_in_code(generator: ModuleType) -> set[str]:
+    """Every such name in what is no page; settings, and metrics by all that they are read by."""
+    read = (path for path in files() if path.suffix not in {".md", ".svg"})
+    found = {name for path in read for name in _OURS.findall(text(path))}
+    settings = {name for kind in _settings() for name in generator.variables(kind)}
+    declared = {next(iter(metric.describe())).name for metric in metrics.declared()}
+    suffixes = ("", "_total", "_bucket", "_count", "_sum")
+    return found | settings | {f"{name}{suffix}" for name in declared for suffix in suffixes}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_names_of_ours_are_in_the_code(page: Path, names_in_code: set[str]) -> None:
+    said = set(_OURS.findall(text(page)))
+    assert said <= names_in_code, f"{named(page)} names what is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    for path, name in re.findall(r"`([\w./-]+\.py)::(\w+)`", text(page)):
+        source = text(ROOT / path)
+        assert re.search(rf"^(?:async )?def {name}\(", source, re.MULTILINE), (
+            f"{path} has no {name}"
+        )
 
 
 def test_the_request_that_readme_posts_is_valid() -> None:
@@ -121,7 +176,14 @@ def test_one_word_per_thing() -> None:
         "docs/bench.md",
         "tests/test_documents.py",
         "tests/images/",
-        *("helm/", "tests/deploy/", "docs/install.md", "docs/runbooks/"),  # Kubernetes has jobs
+        *(
+            "helm/",
+            "tests/deploy/",
+            "tests/logs/",
+            "docs/install.md",
+            "docs/runbooks/",
+        ),  # Kubernetes has jobs
+        *("docs/architecture.md", "docs/upgrades.md", "docs/incidents.md"),
     )
     # The sandbox knows no requests, so there a job is what a jail is given; tasks are the kernel's.
     sandbox, theirs = ("worker-sandbox/", "docs/sandbox.md", "docs/adr/0011"), {"job", "task"}
