@@ -18,6 +18,9 @@ Without keys all that the store has is taken: what a worker is lent beyond ours.
 {{- $read = append $read (dict "name" $m.existingSecret "keys" (list "CSB_MIGRATOR_DATABASE_URL") "migrates" true) -}}
 {{- if $m.bootstrap.enabled -}}
 {{- $roles := list "CSB_MIGRATOR_PASSWORD" "CSB_API_USER_PASSWORD" "CSB_AWS_USER_PASSWORD" "CSB_SANDBOX_USER_PASSWORD" "CSB_ADMIN_USER_PASSWORD" -}}
+{{- if .Values.backup.enabled -}}
+{{- $roles = append $roles "CSB_BACKUP_USER_PASSWORD" -}}
+{{- end -}}
 {{- $read = append $read (dict "name" $m.bootstrap.existingSecret "keys" $roles "migrates" true) -}}
 {{- if ne $global.postgres.mode "cnpg" -}}
 {{- $read = append $read (dict "name" $m.bootstrap.superuserSecret "keys" (list "password") "migrates" true) -}}
@@ -40,8 +43,14 @@ Without keys all that the store has is taken: what a worker is lent beyond ours.
 {{- end -}}
 {{- end -}}
 {{- with .Values.backup -}}
-{{- if and .enabled .bucket.existingSecret -}}
-{{- $read = append $read (dict "name" .bucket.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
+{{- if .enabled -}}
+{{- $read = append $read (dict "name" .existingSecret "keys" (list "username" "password")) -}}
+{{- if ne $global.postgres.mode "cnpg" -}}
+{{- $read = append $read (dict "name" $m.bootstrap.superuserSecret "keys" (list "password")) -}}
+{{- end -}}
+{{- with .bucket.existingSecret -}}
+{{- $read = append $read (dict "name" . "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.smoke.existingSecret -}}
