@@ -33,11 +33,15 @@ OWN_TRANSACTION = re.compile(
 )
 LOCK = "csb_app.migrations"
 
+#: Reads everything, and writes nothing: whoever dumps the database must see every tenant's rows.
+BACKUP = "csb_backup_user"
+
 #: Login roles beside the workers': name -> what is granted, and how long a statement may take.
 LOGINS: Mapping[str, tuple[str | None, str]] = {
     "csb_migrator": ("csb_owner", "0"),
     "csb_api_user": (None, "10s"),
     "csb_admin_user": (None, "60s"),
+    BACKUP: ("pg_read_all_data", "0"),
 }
 
 
@@ -110,8 +114,10 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
             # A statement commits once its rows are sent. A worker that was stopped, or is cut off,
             # and reads them no more must not keep its locks: statement_timeout would not end it.
             conn.execute(sql.SQL("ALTER ROLE {} SET tcp_user_timeout = '5s'").format(login))
+        if BACKUP in passwords:  # a maker that is no superuser must have BYPASSRLS itself
+            conn.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(BACKUP)))
         _make_schema(conn)
-        _require_plain(conn, logins)
+        _require_plain(conn, [role for role in logins if role != BACKUP])
 
 
 def _make_login(
@@ -134,7 +140,8 @@ def _make_schema(conn: psycopg.Connection) -> None:
     conn.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO csb_owner").format(database))
     conn.execute(
         sql.SQL(
-            "GRANT CONNECT ON DATABASE {} TO csb_migrator, csb_api_user, csb_admin_user, csb_worker"
+            "GRANT CONNECT ON DATABASE {} TO csb_migrator, csb_api_user, csb_admin_user, "
+            "csb_backup_user, csb_worker"
         ).format(database)
     )
     conn.execute("CREATE SCHEMA IF NOT EXISTS csb_app AUTHORIZATION csb_owner")

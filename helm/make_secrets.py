@@ -23,6 +23,7 @@ ROLES: Final[Mapping[str, str]] = {
     "csb_aws_user": "CSB_AWS_USER_PASSWORD",
     "csb_sandbox_user": "CSB_SANDBOX_USER_PASSWORD",
     "csb_admin_user": "CSB_ADMIN_USER_PASSWORD",
+    "csb_backup_user": "CSB_BACKUP_USER_PASSWORD",
 }
 
 #: Secret -> the variable of its database's URL, the role in it, and whether it reaches Redis.
@@ -57,6 +58,8 @@ def made(
             _secret(name, {variable: url} | ({"CSB_REDIS_URL": redis_url} if reaches_redis else {}))
         )
     found.append(_secret("csb-postgres", {"password": password()}))
+    reader = {"username": "csb_backup_user", "password": of_role["csb_backup_user"]}
+    found.append(_secret("csb-backup", reader))
     if redis is None:
         digest = hashlib.sha256(of_redis.encode()).hexdigest()
         users = f"user default off\nuser csb on #{digest} {REDIS_RIGHTS}\n"

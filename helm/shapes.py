@@ -30,6 +30,11 @@ VARIABLES_OF_AWS: Final[Schema] = {
 SCHEDULE: Final[Schema] = {"type": "string", "pattern": "^(\\S+ ){4}\\S+$"}
 MEMORY: Final[Schema] = {"type": "string", "pattern": "^[1-9][0-9]*(Mi|Gi)$"}
 STORAGE: Final[Schema] = {"type": "string", "pattern": "^[1-9][0-9]*(Mi|Gi|Ti)$"}
+NO_STORAGE: Final[Schema] = {"type": "string", "pattern": "^([1-9][0-9]*(Mi|Gi|Ti))?$"}
+MOMENT: Final[Schema] = {
+    "type": "string",
+    "pattern": "^([0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(Z|[+-][0-9]{2}:[0-9]{2}))?$",
+}
 CPU: Final[Schema] = {"type": ["string", "integer"], "pattern": "^([1-9][0-9]*m|[0-9]*\\.?[0-9]+)$"}
 DIGEST: Final[Schema] = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 TAG: Final[Schema] = {"type": ["string"], "pattern": "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$"}

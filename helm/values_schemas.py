@@ -22,7 +22,9 @@ from shapes import (
     GLOBAL,
     IMAGE,
     MEMORY,
+    MOMENT,
     NO_SECRET,
+    NO_STORAGE,
     OBJECTS,
     PLACEMENT,
     PORT,
@@ -70,9 +72,34 @@ CHARTS: Final[Mapping[str, Schema]] = {
                 "synchronous": whole(0, 9),
                 "imageName": TEXT,
                 "storage": VOLUME,
+                "walStorage": strict({"size": NO_STORAGE, "className": TEXT}),
+                "antiAffinity": one_of("preferred", "required"),
                 "settings": SETTINGS,
                 "resources": RESOURCES,
-                "backup": ANYTHING,
+                "pooler": strict(
+                    {
+                        "enabled": BOOLEAN,
+                        "instances": whole(1, 20),
+                        "serverConnections": whole(2, 10_000),
+                        "clientConnections": whole(10, 100_000),
+                        "resources": RESOURCES,
+                    }
+                ),
+                "backup": strict(
+                    {
+                        "enabled": BOOLEAN,
+                        "destinationPath": {"type": "string", "pattern": "^(s3://.+)?$"},
+                        "endpointURL": {"type": "string", "pattern": "^(https?://.+)?$"},
+                        "existingSecret": NO_SECRET,
+                        "serviceAccount": ACCOUNT,
+                        "serverName": NO_SECRET,
+                        "schedule": {"type": "string", "pattern": "^(\\S+ ){5}\\S+$"},
+                        "retention": {"type": "string", "pattern": "^[1-9][0-9]*[dwm]$"},
+                    }
+                ),
+                "recovery": strict(
+                    {"enabled": BOOLEAN, "serverName": NO_SECRET, "targetTime": MOMENT}
+                ),
                 "operatorNamespace": TEXT,
             }
         ),

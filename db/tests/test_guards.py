@@ -121,6 +121,7 @@ def test_memberships_are_few(conn: psycopg.Connection) -> None:
     # Who bootstraps must be a member of the owner, to give it the schema.
     assert set(memberships) - {("postgres", "csb_owner")} == {
         ("csb_migrator", "csb_owner"),
+        ("csb_backup_user", "pg_read_all_data"),
         *workers,
     }
 
@@ -154,7 +155,8 @@ def test_a_database_is_for_its_roles_only(template: str, shared: Database) -> No
     """
     with psycopg.connect(shared.superuser) as conn:
         granted = set(conn.execute(query, (template,)))
-    connecting = ("csb_migrator", "csb_api_user", "csb_admin_user", "csb_worker")
+    services = ("csb_api_user", "csb_worker")
+    connecting = (*services, "csb_migrator", "csb_admin_user", "csb_backup_user")
     assert granted == {("csb_owner", "CREATE"), *((role, "CONNECT") for role in connecting)}
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 from tests.deploy.charts import Manifest, of_kind, pods, rendered
+from tests.deploy.installed import Installed
 from tests.house import ROOT
 
 from csb_core.local.postgres import binary
@@ -21,7 +22,7 @@ ENABLED: Final = ("backup.enabled=true", "backup.keep=2")
 IN_BUCKET: Final = (
     *ENABLED,
     "backup.bucket.url=s3://backups/csb",
-    "backup.bucket.existingSecret=csb-backup",
+    "backup.bucket.existingSecret=csb-bucket",
     "backup.bucket.egressTo[0].ipBlock.cidr=10.30.0.0/24",
 )
 
@@ -31,7 +32,8 @@ class Site:
     """Where the pods run: folders in place of their volumes, and what their Secrets hold."""
 
     folder: Path
-    secrets: Mapping[str, str]
+    places: Mapping[str, str]
+    secrets: Mapping[str, Mapping[str, str]]
     values: tuple[str, ...] = ENABLED
     prefix: tuple[str, ...] = field(default=())
 
@@ -79,8 +81,12 @@ class Site:
         return found
 
     def _value(self, variable: Manifest) -> str:
-        given = self.secrets.get(variable["name"])
-        return self._placed(given if given is not None else variable["value"])
+        if variable["name"] in self.places:
+            return self.places[variable["name"]]
+        if "valueFrom" not in variable:
+            return self._placed(variable["value"])
+        at = variable["valueFrom"]["secretKeyRef"]
+        return self.secrets[at["name"]][at["key"]]
 
     def _placed(self, text: str) -> str:
         for place in ("/etc/backup", "/work", "/shelf"):
@@ -89,8 +95,14 @@ class Site:
         return text
 
 
-def site(folder: Path, superuser: str, *, values: tuple[str, ...] = ENABLED, **more: str) -> Site:
-    """Lay out a site: the chart's ConfigMap in its place, an empty shelf, the one Secret."""
+def site(
+    folder: Path,
+    stores: Installed,
+    *,
+    values: tuple[str, ...] = ENABLED,
+    more: Mapping[str, Mapping[str, str]] | None = None,
+) -> Site:
+    """Lay out a site: the chart's ConfigMap in its place, an empty shelf, the Secrets."""
     programs = folder / "etc/backup"
     programs.mkdir(parents=True)
     (folder / "shelf").mkdir()
@@ -98,9 +110,16 @@ def site(folder: Path, superuser: str, *, values: tuple[str, ...] = ENABLED, **m
     (files,) = (m["data"] for m in maps if m["metadata"]["name"] == "csecbridge-backup")
     for name, text in files.items():
         (programs / name).write_text(text)
-    at = conninfo_to_dict(superuser)
-    names = {"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user"}
-    secrets = {name: str(at[key]) for name, key in names.items()}
-    secrets["PGPASSWORD"] = str(at["password"])
-    prefix = unprivileged(folder, binary("initdb"))
-    return Site(folder=folder, secrets={**secrets, **more}, values=values, prefix=prefix)
+    at = conninfo_to_dict(stores.superuser)
+    return Site(
+        folder=folder,
+        places={"PGHOST": str(at["host"]), "PGPORT": str(at["port"])},
+        # The server of a test has a superuser's password of its own.
+        secrets={
+            **stores.secrets,
+            **(more or {}),
+            "csb-postgres": {"password": str(at["password"])},
+        },
+        values=values,
+        prefix=unprivileged(folder, binary("initdb")),
+    )

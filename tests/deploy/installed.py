@@ -49,7 +49,7 @@ class Installed:
     def migrate(self) -> list[str]:
         """What the pod of the migrations does: the roles as the superuser, then all migrations."""
         migrate = migrate_module()
-        roles = ("migrator", "api_user", "aws_user", "sandbox_user", "admin_user")
+        roles = ("migrator", "api_user", "aws_user", "sandbox_user", "admin_user", "backup_user")
         passwords = {
             f"csb_{role}": self.secrets["csb-roles"][f"CSB_{role.upper()}_PASSWORD"]
             for role in roles

@@ -54,7 +54,7 @@ def tenants(stores: Installed) -> Tenants:
 @pytest.fixture
 def here(stores: Installed, tenants: Tenants, tmp_path: Path) -> Site:
     assert tenants
-    return site(tmp_path, stores.superuser)
+    return site(tmp_path, stores)
 
 
 def accept(stores: Installed, tenant: UUID, count: int) -> None:
@@ -271,11 +271,36 @@ def test_a_database_that_cannot_be_read_leaves_no_backup(here: Site) -> None:
     assert here.backups == []
 
 
-def test_a_dump_that_fails_halfway_leaves_no_backup(here: Site) -> None:
-    done = here.run("backup", PGOPTIONS="-c role=csb_api_user")
+def test_who_does_not_see_every_row_can_take_no_backup(stores: Installed, here: Site) -> None:
+    as_superuser(stores, "ALTER ROLE csb_backup_user NOBYPASSRLS")
+    try:
+        done = here.run("backup")
+    finally:
+        as_superuser(stores, "ALTER ROLE csb_backup_user BYPASSRLS")
     assert done.returncode != 0
+    assert "would be affected by row-level security" in done.stderr
     assert "pg_dump failed" in done.stderr
     assert here.backups == []
+
+
+def test_who_takes_backups_reads_everything_and_writes_nothing(stores: Installed) -> None:
+    reader = stores.secrets["csb-backup"]
+    url = psycopg.conninfo.make_conninfo(
+        stores.superuser, user=reader["username"], password=reader["password"]
+    )
+    with psycopg.connect(url, autocommit=True) as conn:
+        assert conn.execute("SELECT count(*) FROM csb_app.csb_api_keys").fetchone() is not None
+        for statement in (
+            "UPDATE csb_app.csb_tenants SET name = 'x'",
+            "DELETE FROM csb_app.csb_requests",
+            "CREATE TABLE csb_app.x (y int)",
+            "CREATE TEMPORARY TABLE x (y int)",
+            "SELECT csb_app.ensure_audit_partitions(1)",
+            "SET ROLE csb_owner",
+            "COPY csb_app.csb_tenants TO PROGRAM 'true'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute(statement.encode())
 
 
 def test_a_lost_schema_is_put_back_while_clients_are_connected(
@@ -321,7 +346,7 @@ def test_a_new_server_gets_everything(
     """Another server, without our roles and with passwords of its own: a backup, then bootstrap."""
     assert here.run("backup").returncode == 0
     with installed(tmp_path_factory.mktemp("elsewhere")) as elsewhere:
-        there = site(tmp_path_factory.mktemp("site"), elsewhere.superuser)
+        there = site(tmp_path_factory.mktemp("site"), elsewhere)
         shutil.rmtree(there.folder / "shelf")
         shutil.copytree(here.folder / "shelf", there.folder / "shelf")
         done = there.run("restore")
@@ -377,13 +402,13 @@ def bucket() -> Iterator[str]:
 def test_a_bucket_keeps_them_as_well(
     stores: Installed, tenants: Tenants, tmp_path: Path, bucket: str
 ) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    secrets = {"csb-bucket": {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}}
     where = {"AWS_ENDPOINT_URL": bucket, "AWS_REGION": "eu-central-1"}
     client = boto3.client(
         "s3", "us-east-1", endpoint_url=bucket, aws_access_key_id="t", aws_secret_access_key="t"
     )
     client.create_bucket(Bucket="backups")
-    here = site(tmp_path, stores.superuser, values=IN_BUCKET, **keys)
+    here = site(tmp_path, stores, values=IN_BUCKET, more=secrets)
     for _ in range(3):
         done = here.run("backup", **where)
         assert done.returncode == 0, done.stderr

@@ -26,7 +26,10 @@ from tests.house import ROOT, text
 from csb_core import config
 
 #: What operators bring; there are no schemas of these here.
-FOREIGN = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule", "Cluster"}
+FOREIGN = {
+    *("ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PodMonitor", "PrometheusRule"),
+    *("Cluster", "Pooler", "ScheduledBackup", "ObjectStore"),
+}
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -15,8 +15,9 @@ from tests.house import ROOT
 API, AWS, SANDBOX = "api-service", "worker-aws", "worker-sandbox"
 MIGRATIONS, MAINTENANCE, SMOKE = "migrations", "maintenance", "smoke"
 POSTGRES, REDIS = "postgres-db", "redis"
-CSBCTL = "csbctl"
-OURS: Final = (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE, CSBCTL, POSTGRES, REDIS)
+CSBCTL, BACKUP, RESTORE = "csbctl", "backup", "restore"
+OPERATION: Final = (MIGRATIONS, MAINTENANCE, CSBCTL, BACKUP, RESTORE)
+OURS: Final = (API, AWS, SANDBOX, *OPERATION, SMOKE, POSTGRES, REDIS)
 OUTSIDE: Final = {
     "neighbour": Place(name="neighbour", namespace="csb-app", labels={"app": "neighbour"}),
     "caller": Place(name="caller", namespace="shop", labels={"app": "shop"}),
@@ -47,11 +48,8 @@ PORTS: Final = {
 #: out is shut by the namespace's default.
 OPEN: Final = {
     *((caller, API, 8000) for caller in ("caller", "dns", "prometheus", "keda")),
-    *((who, "dns", 53) for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, SMOKE, CSBCTL)),
-    *(
-        (who, POSTGRES, 5432)
-        for who in (API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, CSBCTL, "keda")
-    ),
+    *((who, "dns", 53) for who in (API, AWS, SANDBOX, SMOKE, *OPERATION)),
+    *((who, POSTGRES, 5432) for who in (API, AWS, SANDBOX, "keda", *OPERATION)),
     *((who, REDIS, 6379) for who in (API, AWS, SANDBOX, MAINTENANCE, CSBCTL)),
     (SMOKE, API, 8000),
     (AWS, "aws", 443),
@@ -90,7 +88,7 @@ def matrix(manifests: tuple[Manifest, ...]) -> set[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("preset", ["dev", "small"])
 def test_what_is_open_is_what_is_listed(preset: str) -> None:
-    manifests = rendered(preset=preset, values=("console.enabled=true",))
+    manifests = rendered(preset=preset, values=("console.enabled=true", "backup.enabled=true"))
     assert set(places(manifests)) == set(OURS)
     assert matrix(manifests) == OPEN
 
@@ -115,7 +113,8 @@ def test_external_stores_are_reached_where_they_are() -> None:
     at = "10.20.0.5"
     place = Place(name="store", address=at)
     values = (
-        "migrations.bootstrap.enabled=false",
+        "migrations.bootstrap.host=db.example.org",
+        "backup.enabled=true",
         "global.postgres.mode=external",
         "global.redis.mode=external",
         "global.postgres.egressTo[0].ipBlock.cidr=10.20.0.0/24",
@@ -126,13 +125,31 @@ def test_external_stores_are_reached_where_they_are() -> None:
     found = places(manifests)
     assert {POSTGRES, REDIS}.isdisjoint(found)
     who = {name for name, pod in found.items() if reaches(policies, pod, place, 5432)}
-    assert who == {API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, CSBCTL}
+    assert who == {API, AWS, SANDBOX, *OPERATION}
     who = {name for name, pod in found.items() if reaches(policies, pod, place, 6379)}
     assert who == {API, AWS, SANDBOX, MAINTENANCE, CSBCTL}
 
 
+def test_with_an_operator_services_reach_the_pooler_and_it_the_cluster() -> None:
+    manifests = rendered(preset="ha")
+    policies = [*of_kind(manifests, "NetworkPolicy"), *default_deny()]
+    found = places(manifests)
+    name = "csecbridge-postgres-db"
+    pooler = Place(
+        name="pooler", namespace="csb-app", labels={"cnpg.io/poolerName": f"{name}-pooler"}
+    )
+    cluster = Place(name="cluster", namespace="csb-app", labels={"cnpg.io/cluster": name})
+    assert reaches(policies, pooler, cluster, 5432)
+    assert not reaches(policies, cluster, pooler, 5432)
+    everybody = {**found, **OUTSIDE}
+    who = {name for name, place in everybody.items() if reaches(policies, place, pooler, 5432)}
+    assert who == {API, AWS, SANDBOX, MIGRATIONS, MAINTENANCE, BACKUP, RESTORE, "keda"}
+    watched = {who for who in everybody if reaches(policies, everybody[who], pooler, 9127)}
+    assert watched == {"prometheus"}
+
+
 def test_without_the_namespaces_default_the_charts_policies_hold_alone() -> None:
-    manifests = rendered(preset="dev")
+    manifests = rendered(preset="dev", values=("backup.enabled=true",))
     policies = of_kind(manifests, "NetworkPolicy")
     selected = {
         name

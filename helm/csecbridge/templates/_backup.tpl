@@ -1,15 +1,22 @@
-{{/* ROOT: where the database is, and who may read all of it, for the programs of PostgreSQL. */}}
+{{/* (list ROOT SECRET): where the database is, and as whom PostgreSQL's programs log in; the Secret tells no
+     name when it is the superuser's. */}}
 {{- define "csb.backup.database" -}}
-{{- $bootstrap := .Values.migrations.bootstrap -}}
-- {name: PGHOST, value: {{ include "csb.postgresHost" . | quote }}}
-- {name: PGPORT, value: {{ (include "csb.global" . | fromYaml).postgres.port | quote }}}
+{{- $root := index . 0 -}}
+{{- $bootstrap := $root.Values.migrations.bootstrap -}}
+{{- $reader := index . 1 -}}
+- {name: PGHOST, value: {{ include "csb.postgresHost" $root | quote }}}
+- {name: PGPORT, value: {{ (include "csb.global" $root | fromYaml).postgres.port | quote }}}
 - {name: PGDATABASE, value: {{ $bootstrap.database | quote }}}
-- {name: PGUSER, value: {{ $bootstrap.superuser | quote }}}
+- name: PGUSER
+  {{- if $reader }}
+  valueFrom:
+    secretKeyRef: {name: {{ $reader }}, key: username}
+  {{- else }}
+  value: {{ $bootstrap.superuser | quote }}
+  {{- end }}
 - name: PGPASSWORD
   valueFrom:
-    secretKeyRef:
-      name: {{ include "csb.superuserSecret" . }}
-      key: password
+    secretKeyRef: {name: {{ coalesce $reader (include "csb.superuserSecret" $root) }}, key: password}
 {{- end }}
 
 {{/* ROOT: where backups are kept, for shelf.py. */}}

@@ -19,6 +19,9 @@
     - podSelector:
         matchLabels:
           cnpg.io/cluster: {{ include "csb.name" (list . "postgres-db") }}
+    - podSelector:
+        matchLabels:
+          cnpg.io/poolerName: {{ include "csb.name" (list . "postgres-db-pooler") }}
     {{- else if $postgres.egressTo }}
     {{- toYaml $postgres.egressTo | nindent 4 }}
     {{- else }}
