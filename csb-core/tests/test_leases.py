@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from tiny import Tiny, make_end
 
-from csb_core import leases, requests, rescues
+from csb_core import accounts, leases, requests, rescues
 from csb_core.errors import LeaseLost
 from csb_core.ids import new_id
 from csb_core.leases import Candidate
 from csb_core.models import Lease, Ref
 from csb_core.states import FINAL, Status
-from csb_core.testing import make_draft, make_tenant
+from csb_core.testing import ACCOUNT, as_tenant, make_draft, make_tenant
 
 TTL = timedelta(seconds=60)
 
@@ -320,6 +320,30 @@ def test_a_cancelled_request_is_nobodys(tiny: Tiny) -> None:
         requests.cancel(conn, request, actor="key")
     assert tiny.claim(request) == []
     assert tiny.status(request) in FINAL
+
+
+def test_what_waits_for_its_next_attempt_can_be_cancelled(tiny: Tiny) -> None:
+    [request] = tiny.submit()
+    [lease] = tiny.claim(request)
+    leases.record(tiny.store, [make_end(lease, status=Status.PENDING, wait=TTL)], worker="w1")
+    with as_tenant(tiny.database.api, tiny.tenant) as conn:
+        cancelled = requests.cancel(conn, request, actor="key")
+    assert cancelled is not None
+    assert (cancelled.status, cancelled.version) == (Status.CANCELLED, 4)
+
+
+def test_a_closed_account_is_not_given_with_a_lease(tiny: Tiny) -> None:
+    """Who closes it wants nothing more done there; the worker then fails the request."""
+    waiting = make_draft(tiny.tenant)
+    requests.insert(tiny.api, [waiting])
+    with psycopg.connect(tiny.database.admin) as conn:
+        accounts.set_status(
+            conn, tiny.tenant, cloud_provider="aws", account_id=ACCOUNT, status="disabled"
+        )
+    candidate = Candidate(correlation_id=waiting.correlation_id, digest=waiting.digest)
+    with psycopg.connect(tiny.database.aws, autocommit=True) as conn:
+        [lease] = leases.claim(conn, [candidate], worker="w1", ttl=TTL)
+    assert lease.target is None
 
 
 def test_the_other_tenants_account_is_not_given_with_a_lease(tiny: Tiny) -> None:

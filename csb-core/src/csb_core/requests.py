@@ -276,7 +276,11 @@ def cancel(conn: Connection, correlation_id: UUID, *, actor: str) -> Request | N
              WHERE correlation_id = %(id)s
                AND tenant_id = (SELECT csb_app.current_tenant())
                AND status = 'PENDING'
-            RETURNING *
+            RETURNING correlation_id, tenant_id, status, version, cloud_provider, action,
+                      account_id, payload, client_request_id, attempt, max_attempts, result,
+                      changed, error, requested_by, replay_of, available_at, created_at,
+                      updated_at, started_at, finished_at, util_id, util_version, util_digest,
+                      util_limits
             """,
             {"id": correlation_id, "actor": actor},
         )
