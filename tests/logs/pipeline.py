@@ -216,10 +216,9 @@ def _placed(match: Section, document: Mapping[str, Any]) -> Stored:
     index = said["index_name"].replace("${$.data_stream.dataset}", dataset)
     if "$" in index or "$.data_stream.dataset" not in match.one("buffer").argument:
         raise ValueError("the name of the index is not known here")
-    key = said["id_key"]
-    removed = said["remove_keys"].split(",")
-    kept = {name: value for name, value in document.items() if name not in removed}
-    return Stored(index=index, id=document[key], document=kept)
+    if said["id_key"] != "$.event.id" or said.keys() & {"remove_keys", "pipeline"}:
+        raise ValueError("the document's id is not known here")
+    return Stored(index=index, id=document["event"]["id"], document=document)
 
 
 FILTERS: Final[Mapping[str, Callable[[Section, list[Event], Pods], list[Event]]]] = {

@@ -30,7 +30,8 @@ class CSecBridgeDocument
       about(pod, read_at, stream),
       ours?(said) ? from_service(said) : from_anybody(raw, said, pod)
     )
-    document.merge("_id" => Digest::SHA256.hexdigest([tag, read_at, stream, raw].join("\0")))
+    document["event"]["id"] = Digest::SHA256.hexdigest([tag, read_at, stream, raw].join("\0"))
+    document
   end
 
   private
