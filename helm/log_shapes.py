@@ -7,6 +7,7 @@ from typing import Final
 from shapes import (
     BOOLEAN,
     FOREIGN_IMAGE,
+    IMAGE,
     MEMORY,
     NO_SECRET,
     OBJECTS,
@@ -16,7 +17,9 @@ from shapes import (
     TEXT,
     TEXTS,
     Schema,
+    one_of,
     strict,
+    whole,
 )
 
 OBSERVABILITY: Final[Schema] = {
@@ -40,6 +43,24 @@ OBSERVABILITY: Final[Schema] = {
             "resources": RESOURCES,
             "priorityClassName": TEXT,
             **PLACEMENT,
+        }
+    ),
+    "search": strict(
+        {
+            "enabled": BOOLEAN,
+            "image": IMAGE,
+            "existingSecret": SECRET,
+            "lifecycle": one_of("ilm", "none"),
+            "retentionDays": whole(3, 3650),
+            "deadlineSeconds": whole(60, 3600),
+            "resources": RESOURCES,
+        }
+    ),
+    "kibana": strict(
+        {
+            "url": {"type": "string", "pattern": "^(https://[^/]+(/.*)?)?$"},
+            "space": NO_SECRET,
+            "to": OBJECTS,
         }
     ),
     "dashboard": strict({"enabled": BOOLEAN, "labels": TEXTS, "annotations": TEXTS}),
