@@ -15,13 +15,16 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from api_service.app import deps_of
 from csb_core import keys
+from csb_core.errors import StoreUnavailable
 from csb_core.states import Status
 from csb_core.testing import Database, make_payload
 
 UTILS = "/api/v1/utils"
 REQUESTS = "/api/v1/requests"
 SCHEMA = {"type": "object", "required": ["ip"], "properties": {"ip": {"pattern": "^[0-9.]+$"}}}
+CASES = [{"name": "same", "input": 1, "expected": 1}]
 SECOND = "def transform(data):\n    return [data]\n"
 
 
@@ -207,6 +210,28 @@ def test_wait_gives_the_result_in_the_same_call(
     failed = client.get(slow.headers["Location"]).get_json()
     assert failed["status"] == "FAILED"
     assert client.post(f"{url(util)}?wait=31", json={"input": 1}).status_code == 400
+
+
+def test_what_is_accepted_is_not_refused_because_its_end_cannot_be_awaited(
+    app: Flask,
+    client: FlaskClient,
+    new_util: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or it would be asked for, and executed, once more."""
+    here, tested = new_util()["links"]["self"], new_util(test_cases=CASES)["links"]["self"]
+
+    def away(*_: Any) -> None:
+        raise StoreUnavailable("the database did not answer")
+
+    monkeypatch.setattr(deps_of(app).reader, "read", away)
+    accepted = client.post(f"{here}/execute?wait=5", json={"input": 1})
+    testing = client.post(f"{tested}/activate?wait=5")
+    monkeypatch.undo()
+
+    assert (accepted.status_code, testing.status_code) == (202, 202)
+    for answered in (accepted, testing):
+        assert client.get(answered.headers["Location"]).get_json()["status"] == "PENDING"
 
 
 def test_sandbox_asks_for_a_scope_of_its_own(

@@ -26,7 +26,7 @@ from api_service.util_documents import (
 from api_service.util_update import expected_revision
 from csb_core import util_ceilings, util_executions, util_status, util_store, util_versions
 from csb_core.db import tenant_transaction
-from csb_core.errors import Conflict
+from csb_core.errors import Conflict, StoreUnavailable
 from csb_core.models import Json, Request
 from csb_core.states import FINAL, Status
 from csb_core.util_models import Util, UtilVersion
@@ -61,8 +61,7 @@ def activate_util(deps: Deps, call: Call, util_id: str) -> Response:
 
     test = _test(deps, call, standing.version)
     if seconds:
-        correlation_id = UUID(str(test["correlation_id"]))
-        test = _end_of(deps, call, correlation_id, seconds)
+        test = _awaited(deps, call, test, seconds)
     if test["status"] == Status.SUCCESS:
         return _activated(deps, call, standing)
     if test["status"] in FINAL:
@@ -150,8 +149,13 @@ def _under_way(deps: Deps, call: Call, version: UtilVersion) -> Request | None:
     return None
 
 
-def _end_of(deps: Deps, call: Call, correlation_id: UUID, seconds: float) -> Json:
-    shown = wait_for(
-        deps, call.caller.tenant_id, correlation_id, seconds, is_awaited=lambda s: s.is_final
-    )
+def _awaited(deps: Deps, call: Call, test: Json, seconds: float) -> Json:
+    """Return the test when it has ended, or as it is by then; as it was when nobody can tell."""
+    wanted = UUID(str(test["correlation_id"]))
+    try:
+        shown = wait_for(
+            deps, call.caller.tenant_id, wanted, seconds, is_awaited=lambda shown: shown.is_final
+        )
+    except StoreUnavailable:
+        return test
     return execution_of_request(shown.document)

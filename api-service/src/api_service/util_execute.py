@@ -15,7 +15,9 @@ from api_service.pinning import RUN, SANDBOX, draft_for
 from api_service.polling import wait_for, wait_seconds
 from api_service.util_documents import execution_of_draft, execution_of_request
 from csb_core import log
+from csb_core.errors import StoreUnavailable
 from csb_core.models import Json
+from csb_core.requests import Accepted
 from csb_core.states import FINAL
 
 
@@ -34,24 +36,32 @@ def execute_util(deps: Deps, call: Call, util_id: str) -> Response:
     assert accepted.correlation_id is not None
     log.bind(correlation_id=str(accepted.correlation_id))
 
-    tenant_id, correlation_id = call.caller.tenant_id, accepted.correlation_id
-    document: Json
-    if seconds:
-        shown = wait_for(
-            deps,
-            tenant_id,
-            correlation_id,
-            seconds,
-            is_awaited=lambda shown: shown.is_final,
-            is_ours=True,
-        )
-        document = execution_of_request(shown.document)
-    elif accepted.outcome == "created":
-        document = execution_of_draft(draft, accepted)
-    else:
-        document = execution_of_request(deps.reader.read(tenant_id, correlation_id).document)
+    shown = _shown(deps, call, accepted, seconds)
+    document = execution_of_request(shown) if shown else execution_of_draft(draft, accepted)
     is_known = accepted.outcome == "exists" or document["status"] in FINAL
-    return answer(document, 200 if is_known else 202, Location=path_of(correlation_id))
+    return answer(document, 200 if is_known else 202, Location=path_of(accepted.correlation_id))
+
+
+def _shown(deps: Deps, call: Call, accepted: Accepted, seconds: float) -> bytes | None:
+    """Return the request's document; None when it stands as it was accepted, for all we can see."""
+    assert accepted.correlation_id is not None
+    tenant_id, correlation_id = call.caller.tenant_id, accepted.correlation_id
+    is_new = accepted.outcome == "created"
+    try:
+        if seconds:
+            return wait_for(
+                deps,
+                tenant_id,
+                correlation_id,
+                seconds,
+                is_awaited=lambda shown: shown.is_final,
+                is_ours=True,
+            ).document
+        return None if is_new else deps.reader.read(tenant_id, correlation_id).document
+    except StoreUnavailable:
+        if is_new:
+            return None  # accepted it is: a 503 would have it asked for once more
+        raise
 
 
 def payload_of(util_id: str, body: Json) -> Json:
