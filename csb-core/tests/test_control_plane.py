@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -129,6 +129,20 @@ def test_rotation_never_lengthens_a_keys_life(conn: Connection, tenant: Tenant) 
     api_keys.rotate(conn, key.key_id, overlap=timedelta(days=1))
     old = next(k for k in api_keys.list_of(conn, tenant.tenant_id) if k.key_id == key.key_id)
     assert old.expires_at == soon[0]
+
+
+def test_a_key_that_is_to_end_is_replaced_by_one_that_is(conn: Connection, tenant: Tenant) -> None:
+    ends = datetime.now(UTC) + timedelta(days=90)
+    _, key = api_keys.create(conn, tenant.tenant_id, Terms(scopes=["admin"], expires_at=ends))
+    conn.execute(
+        "UPDATE csb_app.csb_api_keys SET created_at = now() - interval '10 days' WHERE key_id = %s",
+        (key.key_id,),
+    )
+    _, fresh = api_keys.rotate(conn, key.key_id, overlap=timedelta(hours=1))
+    assert fresh.expires_at is not None
+    assert abs(fresh.expires_at - (ends + timedelta(days=10))) < timedelta(minutes=1)
+    _, endless = api_keys.create(conn, tenant.tenant_id, Terms(scopes=["admin"]))
+    assert api_keys.rotate(conn, endless.key_id, overlap=timedelta())[1].expires_at is None
 
 
 def test_an_account_is_registered_once_and_can_be_closed(conn: Connection, tenant: Tenant) -> None:

@@ -111,6 +111,7 @@ def revoke(conn: Connection, key_id: str) -> None:
 def rotate(conn: Connection, key_id: str, *, overlap: timedelta) -> tuple[str, ApiKey]:
     """Add a key like this one, and let this one end after `overlap`; returns the new token.
 
+    The new key lives, from now on, as long as this one was to live from the beginning.
     Raises NotFound when there is no such key, or it is revoked, expired or replaced already.
     """
     token = keys.new_token()
@@ -119,8 +120,9 @@ def rotate(conn: Connection, key_id: str, *, overlap: timedelta) -> tuple[str, A
             """
             WITH fresh AS (
                 INSERT INTO csb_app.csb_api_keys (key_id, tenant_id, digest, label, scopes,
-                                                  requests_per_minute)
-                SELECT %(fresh_id)s, tenant_id, %(digest)s, label, scopes, requests_per_minute
+                                                  expires_at, requests_per_minute)
+                SELECT %(fresh_id)s, tenant_id, %(digest)s, label, scopes,
+                       now() + (expires_at - created_at), requests_per_minute
                   FROM csb_app.csb_api_keys
                  WHERE key_id = %(key_id)s
                    AND revoked_at IS NULL
