@@ -118,7 +118,7 @@ def set_status(
     account_id: str,
     status: AccountStatus,
 ) -> None:
-    """Close an account to new requests, or open it again; raises NotFound."""
+    """Close an account, also to what was accepted and waits, or open it; raises NotFound."""
     done = conn.execute(
         """
         UPDATE csb_app.csb_target_accounts

@@ -91,7 +91,7 @@ def list_(console: Console, tenant_code: str) -> None:
 @of_provider
 @pass_console
 def disable(console: Console, tenant_code: str, account_id: str, provider: str) -> None:
-    """Refuse new requests for an account; what was accepted is still done."""
+    """Let nobody into an account: requests are refused, those that wait will fail."""
     _set(console, (tenant_code, account_id, provider), "disabled")
 
 
