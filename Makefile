@@ -11,7 +11,8 @@ TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src 
 	docs/generate.py docs/sizing.py images/build.py images/harden.py images/health.py images/seed.py \
 	helm/make_secrets.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
 	helm/observability/dashboard.py helm/observability/panels.py helm/observability/queries.py \
-	.github/oidc_credential.py
+	helm/observability/kibana.py helm/observability/searches.py helm/observability/files/search/install.py \
+	.github/oidc_credential.py .github/rollout_values.py
 # What utils may declare, as every jail on this machine sees it.
 PACKAGES := .venv/sandbox-packages
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
@@ -19,7 +20,8 @@ TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status logs setup test test-slow test-worn system-packages check fmt docs \
-	docs-fresh lock bench chaos images test-images check-pipelines tools check-deploy clean
+	docs-fresh lock bench chaos images test-images check-pipelines tools check-deploy \
+	import-kibana clean
 
 help: ## explain the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -141,6 +143,9 @@ tools: setup ## bring helm, kustomize, promtool and schemas into .run/tools, at 
 
 check-deploy: tools ## look at charts, manifests and alerts with these
 	@tests/deploy/check.sh
+
+import-kibana: ## bring the log template and the saved searches to ES_URL and KIBANA_URL; docs/logs.md has the rest
+	@$(PYTHON) helm/observability/files/search/install.py
 
 clean: ## remove .run and what tools left; call down first
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi
