@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from csb_core import request_search
 from csb_core.states import Status
 from csb_core.testing import make_payload
 
@@ -60,12 +62,49 @@ def test_filters_narrow(client: FlaskClient, work: Callable[[str, Status], None]
     assert found("account_id=000000000000") == set()
 
 
+def test_executions_are_found_by_their_util(
+    client: FlaskClient, new_util: Callable[..., Any]
+) -> None:
+    client.post(URL, json=make_payload())
+    here, there = new_util(), new_util()
+    ran = {
+        util["util_id"]: [
+            client.post(util["links"]["execute"], json={"input": n}).get_json()["correlation_id"]
+            for n in range(3)
+        ]
+        for util in (here, there)
+    }
+    for util_id, made in ran.items():
+        page = client.get(f"{URL}?util_id={util_id}&limit=2").get_json()
+        rest = client.get(f"{URL}?util_id={util_id}&cursor={page['next_cursor']}").get_json()
+        found = [item["correlation_id"] for item in page["items"] + rest["items"]]
+        assert found == made[::-1]
+        assert rest["next_cursor"] is None
+        tests = client.get(f"{URL}?util_id={util_id}&action=test_util").get_json()
+        assert tests == {"items": [], "next_cursor": None}
+
+
+def test_page_that_has_looked_at_enough_tells_where_to_go_on(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest = client.post(URL, json=make_payload(principal={"type": "role", "name": "rare"}))
+    for _ in range(8):
+        client.post(URL, json=make_payload())
+    monkeypatch.setattr(request_search, "MOST_LOOKED_AT", (2, 4))
+    pages = [client.get(f"{URL}?principal_name=rare").get_json()]
+    while pages[-1]["next_cursor"]:
+        cursor = pages[-1]["next_cursor"]
+        pages.append(client.get(f"{URL}?principal_name=rare&cursor={cursor}").get_json())
+    assert [len(page["items"]) for page in pages] == [0, 0, 1]
+    assert pages[-1]["items"][0]["correlation_id"] == oldest.get_json()["correlation_id"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
         "limit=0", "limit=201", "limit=x", "limit=%C2%B2", "status=DONE", "cursor=x",
         "cursor=AAAA", "created_from=yesterday", "created_from=2026-11-22T12:00:00",
-        "state=PENDING", "status=PENDING&status=FAILED", "action=%00",
+        "state=PENDING", "util_id=mine", "status=PENDING&status=FAILED", "action=%00",
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_400(client: FlaskClient, query: str) -> None:

@@ -18,12 +18,12 @@ from db.tests.conftest import Clone
 from db.tests.plans import Statement
 from db.tests.world import TTL, acting, draft, end_of, set_tenant
 
-from csb_core import leases, oversight, requests, rescues
+from csb_core import leases, oversight, request_search, requests, rescues
 from csb_core.db import Connection
 from csb_core.leases import Candidate
 from csb_core.models import Draft, Lease
 from csb_core.oversight import Narrowing
-from csb_core.requests import Filters
+from csb_core.request_search import Filters
 from csb_core.rescues import Bound
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_tenant
@@ -121,6 +121,24 @@ def large(crowd: Crowd, request: pytest.FixtureRequest) -> Crowd:
     return crowd
 
 
+@pytest.fixture(scope="module")
+def enormous(clone: Clone) -> Iterator[Crowd]:
+    """A tenant's backlog of two hundred thousand; one name in it stands only at its far end."""
+    with clone() as database:
+        crowd = _fill(database, rows=200_000, ended=0)
+        with acting(database, "superuser") as conn:
+            conn.execute(
+                """
+                UPDATE csb_app.csb_requests
+                   SET principal_name = 'the-oldest'
+                 WHERE correlation_id = %s
+                """,
+                (crowd.waiting[0].correlation_id,),
+            )
+            conn.execute("ANALYZE csb_app.csb_requests")
+        yield crowd
+
+
 #: What a worker sends; every row is named by its id.
 BY_WORKERS: Final[Mapping[str, Callable[[Connection, Crowd], object]]] = {
     "claim": lambda conn, c: leases.claim(
@@ -198,11 +216,19 @@ def test_a_page_of_a_list_costs_a_page(large: Crowd, before: int | None) -> None
     with acting(large.database, "csb_api_user") as conn, conn.transaction():
         set_tenant(conn, large.tenant)
         [statement] = plans.sent_by(
-            conn, lambda conn: requests.search(conn, Filters(), before=edge, limit=50)
+            conn, lambda conn: request_search.search(conn, Filters(), before=edge, limit=50)
         )
         plan = plans.plan_of(conn, statement, analyse=True)
-    assert plan["Actual Rows"] == 50
+    assert plan["Actual Rows"] == 51  # one more tells that there is another page
     assert plans.buffers(plan) < 200
+
+
+def _pages_touched(conn: Connection, filters: Filters, before: UUID | None) -> int:
+    """What every statement of a search touches."""
+    sent = plans.sent_by(
+        conn, lambda conn: request_search.search(conn, filters, before=before, limit=50)
+    )
+    return sum(plans.buffers(plans.plan_of(conn, one, analyse=True)) for one in sent)
 
 
 @pytest.mark.parametrize("status", RARE)
@@ -211,17 +237,24 @@ def test_a_search_by_a_rare_status_reads_no_history(large: Crowd, status: Status
     with acting(large.database, "csb_api_user") as conn, conn.transaction():
         set_tenant(conn, large.quiet)
         filters = Filters(status=status)
-        found = requests.search(conn, filters, before=None, limit=50)
-        assert [one.status for one in found] == [status] * 3
-        assert len(requests.search(conn, Filters(status=Status.SUCCESS), before=None, limit=9)) == 9
-        for before in (None, found[1].correlation_id):
-            [statement] = plans.sent_by(
-                conn,
-                lambda conn, edge=before: requests.search(conn, filters, before=edge, limit=50),
-            )
-            plan = plans.plan_of(conn, statement, analyse=True)
-            assert plan["Actual Rows"] == (3 if before is None else 1)
-            assert plans.buffers(plan) < 150 or (status not in FINAL and not large.is_analysed)
+        page = request_search.search(conn, filters, before=None, limit=50)
+        assert [one.status for one in page.requests] == [status] * 3
+        assert page.go_on_before is None
+        for before in (None, page.requests[1].correlation_id):
+            touched = _pages_touched(conn, filters, before)
+            assert touched < 150 or (status not in FINAL and not large.is_analysed)
+
+
+def test_a_search_by_a_usual_status_reads_a_page(large: Crowd) -> None:
+    """Success is usual in a history, and what waits is in a backlog."""
+    with acting(large.database, "csb_api_user") as conn, conn.transaction():
+        for tenant, status in ((large.quiet, Status.SUCCESS), (large.tenant, Status.PENDING)):
+            set_tenant(conn, tenant)
+            page = request_search.search(conn, Filters(status=status), before=None, limit=50)
+            assert [one.status for one in page.requests] == [status] * 50
+            assert page.go_on_before == page.requests[-1].correlation_id
+        set_tenant(conn, large.quiet)
+        assert _pages_touched(conn, Filters(status=Status.SUCCESS), None) < large.pages / 4
 
 
 def test_what_failed_is_found_without_a_look_at_history(large: Crowd) -> None:
@@ -378,3 +411,43 @@ def _assert_cheap(conn: Connection, statement: Statement, most: int) -> None:
     plan = plans.plan_of(conn, statement, analyse=True)
     assert plans.reads(plan, "csb_requests") == {OPEN, KEY}
     assert plans.buffers(plan) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(status=Status.SUCCESS),
+        Filters(action="burn"),
+        Filters(status=Status.PENDING, account_id="000000000000"),
+        Filters(created_to=AGES_AGO),
+    ],
+    ids=["status", "action", "open and account", "time"],
+)
+def test_no_page_looks_through_two_hundred_thousand_requests(
+    enormous: Crowd, filters: Filters
+) -> None:
+    """What nothing answers to is looked for in pages, each of them cheap, up to the end."""
+    with acting(enormous.database, "csb_api_user") as conn, conn.transaction():
+        set_tenant(conn, enormous.tenant)
+        assert _pages_touched(conn, filters, None) < enormous.pages / 3
+        pages, before = 0, None
+        while pages == 0 or before is not None:
+            page = request_search.search(conn, filters, before=before, limit=50)
+            assert list(page.requests) == []
+            pages, before = pages + 1, page.go_on_before
+    assert pages == 200_000 // request_search.MOST_LOOKED_AT[-1] + 1
+
+
+@pytest.mark.slow
+def test_the_rarest_is_found_where_a_search_goes_on(enormous: Crowd) -> None:
+    with acting(enormous.database, "csb_api_user") as conn, conn.transaction():
+        set_tenant(conn, enormous.tenant)
+        oldest, before = enormous.waiting[0].correlation_id, None
+        for _ in range(20):
+            filters = Filters(principal_name="the-oldest")
+            page = request_search.search(conn, filters, before=before, limit=50)
+            before = page.go_on_before
+            if page.requests:
+                break
+        assert [one.correlation_id for one in page.requests] == [oldest]

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from db.tests.world import World, acting, draft
 
-from csb_core import requests
+from csb_core import request_search, requests
 from csb_core.db import Connection, Pool, connection, tenant_transaction
 from csb_core.errors import StoreRejected, StoreUnavailable
-from csb_core.requests import Filters
+from csb_core.request_search import Filters
 from csb_core.states import Status
 from csb_core.testing import make_tenant
 
@@ -48,7 +48,7 @@ def _backend(pool: Pool) -> int:
 
 def _by_transaction(pool: Pool, world: World) -> object:
     with tenant_transaction(pool, world.ours) as conn:
-        return requests.search(conn, Filters(), before=None, limit=1)
+        return request_search.search(conn, Filters(), before=None, limit=1)
 
 
 def _by_get(pool: Pool, world: World) -> object:
@@ -136,7 +136,7 @@ def test_every_door_shows_its_own_tenant_whatever_somebody_left(world: World, po
         conn.execute("SELECT set_config('csb.tenant_id', %s, false)", (str(world.theirs),))
     try:
         with tenant_transaction(pool, world.ours) as conn:
-            found = requests.search(conn, Filters(), before=None, limit=1000)
+            found = request_search.search(conn, Filters(), before=None, limit=1000).requests
             assert {one.tenant_id for one in found} == {world.ours}
             for status in Status:
                 theirs = world.of("aws", status, world.theirs)
@@ -160,7 +160,7 @@ def test_two_clients_in_turn_see_each_their_own(world: World, pool_of: PoolOf) -
     pools = {tenant: pool_of(world.database.api) for tenant in (world.ours, world.theirs)}
     for tenant in [world.ours, world.theirs] * 5:
         with tenant_transaction(pools[tenant], tenant) as conn:
-            found = requests.search(conn, Filters(), before=None, limit=1000)
+            found = request_search.search(conn, Filters(), before=None, limit=1000).requests
             assert {one.tenant_id for one in found} == {tenant}
         for pool in pools.values():
             with connection(pool) as conn:
@@ -215,7 +215,7 @@ def _one_call(
             return []
         case _:
             with tenant_transaction(pool, tenant) as conn:
-                page = requests.search(conn, Filters(), before=None, limit=50)
+                page = request_search.search(conn, Filters(), before=None, limit=50).requests
             return [one for one in page if one.tenant_id != tenant]
 
 

@@ -61,6 +61,7 @@ SEARCH: Final = (
     of_query("principal_type", _TEXT, "On what kind of principal."),
     of_query("principal_name", _TEXT, "On which principal."),
     of_query("client_request_id", _TEXT, "What you called it."),
+    of_query("util_id", {"type": "string", "format": "uuid"}, "Which util it runs, or tests."),
     of_query("created_from", _TIME, "Accepted at this time or later."),
     of_query("created_to", _TIME, "Accepted before this time."),
     of_query(

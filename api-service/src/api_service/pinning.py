@@ -13,13 +13,13 @@ from api_service.catalogue import Entry
 from api_service.deps import Deps
 from api_service.errors import UtilNotActive
 from api_service.incoming import draft_of
-from csb_core import log, requests
+from csb_core import log, request_search
 from csb_core.db import tenant_transaction
 from csb_core.errors import Conflict, NotFound, NotPermitted
 from csb_core.faults import Fault, Invalid
 from csb_core.models import Draft, Json, PinnedUtil, Request, UtilLimits
 from csb_core.pins import limits_of
-from csb_core.requests import Filters
+from csb_core.request_search import Filters
 from csb_core.util_models import Ceilings, Runnable
 from csb_core.value_schema import Allowance
 
@@ -128,5 +128,5 @@ def _pin_of_earlier(deps: Deps, call: Call, client_request_id: str | None) -> Pi
         return None
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
         filters = Filters(client_request_id=client_request_id)
-        found = requests.search(conn, filters, before=None, limit=1)
+        found = request_search.search(conn, filters, before=None, limit=1).requests
     return found[0].util if found else None

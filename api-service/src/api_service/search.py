@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from flask import Response
 
@@ -14,14 +15,14 @@ from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
 from api_service.incoming import query, whole
-from csb_core import requests
+from csb_core import request_search
 from csb_core.db import tenant_transaction
-from csb_core.requests import Filters
+from csb_core.request_search import Filters
 from csb_core.states import Status
 
 FILTERS: Final = (
     "status", "cloud_provider", "action", "account_id", "principal_type", "principal_name",
-    "client_request_id", "created_from", "created_to",
+    "client_request_id", "util_id", "created_from", "created_to",
 )  # fmt: skip
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 200
@@ -30,15 +31,14 @@ _PARAMETERS: Final = frozenset({*FILTERS, "limit", "cursor"})
 
 
 def search(deps: Deps, call: Call) -> Response:
-    """Answer with one page; the cursor of the next is the id of this one's last request."""
+    """Answer with one page; the cursor of the next is the id of the last request looked at."""
     asked = query(_PARAMETERS)
     limit = whole(asked, "limit", default=DEFAULT_LIMIT, most=LARGEST_LIMIT)
     before = id_of_cursor(asked.get("cursor"))
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        found = requests.search(conn, _filters(asked), before=before, limit=limit + 1)
-    more = len(found) > limit
-    found = found[:limit]
-    return answer(page(found, id_text(found[-1].correlation_id) if more else None))
+        found = request_search.search(conn, _filters(asked), before=before, limit=limit)
+    later = found.go_on_before
+    return answer(page(found.requests, id_text(later) if later else None))
 
 
 def _filters(asked: Mapping[str, str]) -> Filters:
@@ -53,9 +53,17 @@ def _filters(asked: Mapping[str, str]) -> Filters:
         principal_type=asked.get("principal_type"),
         principal_name=asked.get("principal_name"),
         client_request_id=asked.get("client_request_id"),
+        util_id=_util_id(asked.get("util_id")),
         created_from=_moment("created_from", asked),
         created_to=_moment("created_to", asked),
     )
+
+
+def _util_id(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError as exc:
+        raise BadRequest("util_id must be the id of a util") from exc
 
 
 def _moment(name: str, asked: Mapping[str, str]) -> datetime | None:

@@ -15,7 +15,7 @@ from csb_core.db import Connection
 from csb_core.errors import Conflict, StoreRejected
 from csb_core.models import Draft, Json, Request
 from csb_core.pins import pin_of, pinning
-from csb_core.states import FINAL, Status
+from csb_core.states import Status
 
 Acceptance = Literal[
     "created", "exists", "conflict", "replayed", "account_not_registered", "util_not_found",
@@ -40,21 +40,6 @@ class Accepted:
     version: int | None
     created_at: datetime | None
     rung_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """What a search narrows by; None leaves a field open. Times bound `created_at`."""
-
-    status: Status | None = None
-    cloud_provider: str | None = None
-    action: str | None = None
-    account_id: str | None = None
-    principal_type: str | None = None
-    principal_name: str | None = None
-    client_request_id: str | None = None
-    created_from: datetime | None = None
-    created_to: datetime | None = None
 
 
 def insert(conn: Connection, drafts: Sequence[Draft]) -> list[Accepted]:
@@ -156,63 +141,6 @@ def request_of(row: Mapping[str, Any]) -> Request:
         finished_at=row["finished_at"],
         util=pin_of(row),
     )
-
-
-def search(conn: Connection, filters: Filters, *, before: UUID | None, limit: int) -> list[Request]:
-    """Requests of the transaction's tenant, newest first, older than `before` where given.
-
-    `conn` is a tenant's transaction. Ids grow with time, so the page boundary is an id.
-
-    No index names the status, or no claim could be a HOT update. What two small indexes are over
-    is said beside it: what has not ended, and what ended otherwise than well. Open ones are sorted
-    by what no index gives, or the planner would walk through the history for their order.
-    """
-    status = filters.status
-    with conn.cursor(row_factory=dict_row) as cur:
-        cur.execute(
-            """
-            SELECT correlation_id, tenant_id, status, version, cloud_provider, action, account_id,
-                   payload, client_request_id, attempt, max_attempts, result, changed, error,
-                   requested_by, replay_of, available_at, created_at, updated_at, started_at,
-                   finished_at, util_id, util_version, util_digest, util_limits
-              FROM csb_app.csb_requests
-             WHERE tenant_id = (SELECT csb_app.current_tenant())
-               AND (%(before)s::uuid IS NULL OR correlation_id < %(before)s)
-               AND (%(status)s::text IS NULL OR status = %(status)s)
-               AND (NOT %(is_open)s OR finished_at IS NULL)
-               AND (NOT %(is_unfulfilled)s
-                    OR (finished_at IS NOT NULL AND (error IS NOT NULL OR changed IS NULL)))
-               AND (%(cloud_provider)s::text IS NULL OR cloud_provider = %(cloud_provider)s)
-               AND (%(action)s::text IS NULL OR action = %(action)s)
-               AND (%(account_id)s::text IS NULL OR account_id = %(account_id)s)
-               AND (%(principal_type)s::text IS NULL OR principal_type = %(principal_type)s)
-               AND (%(principal_name)s::text IS NULL OR principal_name = %(principal_name)s)
-               AND (%(client_request_id)s::text IS NULL
-                    OR client_request_id = %(client_request_id)s)
-               AND (%(created_from)s::timestamptz IS NULL OR created_at >= %(created_from)s)
-               AND (%(created_to)s::timestamptz IS NULL OR created_at < %(created_to)s)
-             ORDER BY CASE WHEN %(is_open)s THEN correlation_id::text COLLATE "C" END DESC,
-                      correlation_id DESC
-             LIMIT %(limit)s
-            """,
-            {
-                "before": before,
-                "limit": limit,
-                "status": status,
-                "is_open": status is not None and status not in FINAL,
-                "is_unfulfilled": status in FINAL - {Status.SUCCESS},
-                "cloud_provider": filters.cloud_provider,
-                "action": filters.action,
-                "account_id": filters.account_id,
-                "principal_type": filters.principal_type,
-                "principal_name": filters.principal_name,
-                "client_request_id": filters.client_request_id,
-                "created_from": filters.created_from,
-                "created_to": filters.created_to,
-            },
-            prepare=False,  # the filters decide on the plan
-        )
-        return [request_of(row) for row in cur.fetchall()]
 
 
 def audit(conn: Connection, correlation_id: UUID) -> list[Json]:
