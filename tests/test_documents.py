@@ -12,7 +12,7 @@ from types import ModuleType
 import click
 import pytest
 from pydantic_settings import BaseSettings
-from tests.house import ROOT, files, make_targets, named, text
+from tests.house import ROOT, files, make_targets, named, sources, text
 
 from csb_core import metrics
 from csb_core.contract import load as load_contract
@@ -104,7 +104,7 @@ def _code_of(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_csbctl_is_shown_as_it_is(page: Path) -> None:
     # A call, wherever it stands in a line: behind kubectl's `--` or a pipe as well.
-    for said in re.findall(r"\bcsbctl( [^#|&;\n`]+)", _code_of(page)):
+    for said in re.findall(r"(?<![-/\w])csbctl( [^#|&;\n`]+)", _code_of(page)):
         words = [word for word in said.split() if re.fullmatch(r"(--)?[a-z][a-z-]*", word)]
         command: click.Command = csbctl
         options: set[str] = set()
@@ -219,3 +219,22 @@ def test_decisions_are_numbered_and_listed() -> None:
         assert path.name in listed, f"docs/adr/README.md lacks {path.name}"
         for part in ("**Status**", "**Context**", "**Decision**", "**Consequences**"):
             assert part in text(path), f"{path.name} has no {part}"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/runbooks").glob("*.md")), ids=named)
+def test_a_runbook_serves_at_three_in_the_morning(page: Path) -> None:
+    parts = re.findall(r"^\*\*([^*]+)\*\*", text(page), re.MULTILINE)
+    wanted = ["What it says", "What callers see", "Look", "Do", "Over when"]
+    assert [part for part in parts if part in wanted] == wanted
+    looks = text(page).partition("**Look**")[2].partition("**Do**")[0]
+    assert re.findall(r"^\d\. ", looks, re.MULTILINE)[:2] == ["1. ", "2. "]
+    assert re.search(r"kubectl|csbctl", looks), "nothing to type"
+    assert f"runbooks/{page.name}" in text(ROOT / "docs/operations.md"), "operations.md lacks it"
+
+
+def test_classes_of_errors_are_those_that_requests_end_with() -> None:
+    table = text(ROOT / "docs/operations.md").partition("| `error.class` |")[2].partition("\n\n")[0]
+    said = set(re.findall(r"`([A-Z_]{5,})`", table))
+    code = "\n".join(text(path) for path in sources())
+    assert said
+    assert {name for name in said if f'"{name}"' not in code} == set()

@@ -15,7 +15,7 @@ __all__ = ["database", "postgres", "template"]
 SHOWN = [
     pytest.param(statement, id=f"{named(page)}-{statement.split()[0]}")
     for page in sorted((ROOT / "docs").rglob("*.md"))
-    for statement in re.findall(r"^```sql\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
+    for statement in re.findall(r"^ *```sql\n(.*?)^ *```", text(page), re.DOTALL | re.MULTILINE)
 ]
 
 
