@@ -59,9 +59,14 @@ class Stored:
     document: Mapping[str, Any]
 
 
+def shipped() -> str:
+    """The chart's configuration."""
+    return (FILES / "fluent.conf").read_text(encoding="utf-8")
+
+
 def stored(files: Mapping[str, bytes], pods: Pods) -> list[Stored]:
     """Return what becomes of these files, named by their paths on the node, and in their order."""
-    config = read((FILES / "fluent.conf").read_text(encoding="utf-8"), ENVIRONMENT)
+    config = read(shipped(), ENVIRONMENT)
     (source,) = (section for section in config.all("source") if section.kind == "tail")
     events = _tail(source, files)
     label = config.one("label", source.said["@label"])
