@@ -237,7 +237,11 @@ def test_each_role_may_do_its_own_work_only(
     assert engine.call("GET", f"/{STREAMS}/_count", user="csb_log_reader")["count"] == len(
         documents
     )
+    hit = engine.call("GET", f"/{STREAMS}/_search?size=1")["hits"]["hits"][0]
+    one = f"/{hit['_index']}/_doc/{hit['_id']}"
     for user, method, path, body in (
+        ("csb_log_writer", "DELETE", one, None),
+        ("csb_log_writer", "PUT", f"{one}?if_seq_no=0&if_primary_term=1", {"@timestamp": 1}),
         ("csb_log_writer", "GET", f"/{STREAMS}/_search", None),
         ("csb_log_writer", "PUT", "/_index_template/mine", {"index_patterns": ["x-*"]}),
         ("csb_log_writer", "DELETE", "/logs-csecbridge.api_service-production", None),
