@@ -21,6 +21,9 @@ PodDisruptionBudget and one spreading hold for both; the label of the track tell
 {{- if and (eq $rollout.strategy "canary") (not .Values.httpRoute.enabled) -}}
 {{- fail "api-service: a canary's share is a weight of the HTTPRoute: httpRoute.enabled, or take blue-green" -}}
 {{- end -}}
+{{- if and $stands (not (or .Values.image.tag .Values.image.digest)) -}}
+{{- fail "api-service: rollout.next stands beside what serves, so image.tag (or digest) must say what serves: else the chart's own version replaces it" -}}
+{{- end -}}
 {{- $pinned := get (include "csb.global" . | fromYaml).digests .Values.image.name -}}
 {{- if and $stands $pinned (not $rollout.next.digest) -}}
 {{- fail "api-service: rollout.next.digest is empty, but global.digests pins this image: next would be what serves" -}}

@@ -57,6 +57,9 @@ same queue, so `next` gets of the work what its slots are of all slots; no calle
 {{- $w := index . 2 -}}
 {{- $tracks := dict "stable" (dict "replicas" $w.replicas "image" $w.image) -}}
 {{- if or $w.next.tag $w.next.digest -}}
+{{- if not (or $w.image.tag $w.image.digest) -}}
+{{- fail (printf "workers.%s: next stands beside what works, so image.tag (or digest) must say what works: else the chart's own version replaces it" (index . 1)) -}}
+{{- end -}}
 {{- $pinned := get (include "csb.global" (index . 0) | fromYaml).digests $w.image.name -}}
 {{- if and $pinned (not $w.next.digest) -}}
 {{- fail (printf "workers.%s: next.digest is empty, but global.digests pins this image: next would be what works already" (index . 1)) -}}
