@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
 	docs/generate.py docs/sizing.py images/build.py images/harden.py images/health.py images/seed.py \
-	helm/make_secrets.py helm/sandbox_profile.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
+	helm/log_shapes.py helm/make_secrets.py helm/sandbox_profile.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
 	helm/observability/dashboard.py helm/observability/panels.py helm/observability/queries.py \
 	helm/observability/kibana.py helm/observability/searches.py helm/observability/files/search/install.py \
 	.github/oidc_credential.py .github/rollout_values.py
