@@ -9,7 +9,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 	--no-emit-package worker-service-aws --no-emit-package worker-sandbox
 TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src db/migrate.py \
 	docs/generate.py docs/sizing.py images/build.py images/harden.py images/health.py images/seed.py \
-	helm/log_shapes.py helm/make_secrets.py helm/sandbox_profile.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
+	helm/log_shapes.py helm/make_secrets.py helm/readmes.py helm/sandbox_profile.py helm/service_shapes.py helm/shapes.py helm/values_schemas.py helm/csecbridge/files/smoke.py \
+	helm/csecbridge/files/backup/shelf.py \
 	helm/observability/dashboard.py helm/observability/panels.py helm/observability/queries.py \
 	helm/observability/kibana.py helm/observability/searches.py helm/observability/files/search/install.py \
 	.github/oidc_credential.py .github/rollout_values.py
@@ -20,7 +21,7 @@ TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down status logs setup test test-slow test-worn system-packages check fmt docs \
-	docs-fresh lock bench chaos images test-images check-pipelines tools check-deploy \
+	docs-fresh lock bench chaos images test-images check-pipelines tools chart-docs check-deploy \
 	import-kibana clean
 
 help: ## explain the targets
@@ -140,6 +141,9 @@ check-pipelines: ## look at Dockerfiles, compose.yaml and workflows with hadolin
 
 tools: setup ## bring helm, linters, schemas and a search engine into .run/tools, at pinned versions
 	@PYTHON=$(PYTHON) tests/deploy/tools.sh
+
+chart-docs: tools ## write the READMEs of the charts anew from their values
+	@PATH="$${CSB_TOOLS_DIR:-.run/tools}/bin:$$PATH" $(BIN)/python helm/readmes.py
 
 check-deploy: tools ## look at charts, manifests, alerts and the way of logs with these
 	@tests/deploy/check.sh

@@ -188,6 +188,7 @@ def test_one_word_per_thing() -> None:
             "docs/runbooks/",
         ),  # Kubernetes has jobs
         *("docs/architecture.md", "docs/upgrades.md", "docs/incidents.md", "docs/logs.md"),
+        "docs/disaster-recovery.md",
     )
     # The sandbox knows no requests, so there a job is what a jail is given; tasks are the kernel's.
     sandbox, theirs = ("worker-sandbox/", "docs/sandbox.md", "docs/adr/0011"), {"job", "task"}

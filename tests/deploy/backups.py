@@ -1,8 +1,12 @@
-"""The pods that the chart makes for backups and restores, run here: their programs, in order."""
+"""The pods that the chart makes for backups and restores, run here: their programs, in order.
+
+And a world to be backed up, with two tenants in it.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -123,3 +127,32 @@ def site(
         values=values,
         prefix=unprivileged(folder, binary("initdb")),
     )
+
+
+def on_shelf(here: Site) -> Path:
+    """The only backup, as the shelf has it."""
+    (name,) = here.backups
+    return here.folder / "shelf" / name
+
+
+def rewritten(backup: Path) -> None:
+    """Make the sums fit again, so that only what comes after them can find the fault."""
+    names = ("database.dump", "roles.psql", "manifest")
+    sums = subprocess.run(
+        ["sha256sum", *names], cwd=backup, capture_output=True, text=True, check=True
+    )
+    (backup / "SHA256SUMS").write_text(sums.stdout)
+
+
+def with_one_more_row(backup: Path) -> None:
+    """Let a backup say of itself what no restore can give."""
+    manifest = backup / "manifest"
+    text, changed = re.subn(
+        r"^(rows\|csb_requests\|)(\d+)",
+        lambda m: f"{m[1]}{int(m[2]) + 1}",
+        manifest.read_text(),
+        flags=re.MULTILINE,
+    )
+    assert changed == 1
+    manifest.write_text(text)
+    rewritten(backup)

@@ -174,4 +174,8 @@ def test_the_tier_namespaces_asks_for_three_settings_and_no_more() -> None:
     }
     assert jailed["securityContext"].pop("appArmorProfile")["type"] == "Localhost"
     jailed["securityContext"]["seccompProfile"] = {"type": "RuntimeDefault"}
+    # Its jails mount their own scratch directories.
+    plain = deepcopy(plain)
+    assert plain["volumes"].pop()["name"] == "jails"
+    assert plain["containers"][0]["volumeMounts"].pop()["name"] == "jails"
     assert jailed == plain

@@ -42,6 +42,9 @@ CSB_GRACE_SECONDS: {{ .graceSeconds | quote }}
 CSB_SANDBOX_TIER: {{ .tier }}
 CSB_SANDBOX_FLOOR: {{ .tier }}
 CSB_SANDBOX_POOL: {{ .pool | quote }}
+{{- if eq .tier "landlock" }}
+CSB_SANDBOX_SCRATCH: /jails
+{{- end }}
 CSB_SANDBOX_MAX_TIMEOUT_SECONDS: {{ $.longestSeconds | quote }}
 {{- end }}
 {{- range $variable, $value := .env }}
