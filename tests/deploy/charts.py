@@ -72,6 +72,7 @@ WAYS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
             "externalSecrets.store.name=vault",
             "global.monitoring.enabled=true",
             "observability.enabled=true",
+            "observability.collector.enabled=true",
             *(f"observability.{value}" for value in LOGS),
         ),
     ),

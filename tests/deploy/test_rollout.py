@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-import kubernetes_validate
 import pytest
+from tests.deploy import schemas
 from tests.deploy.charts import (
     HELM,
     KUBERNETES,
@@ -30,7 +30,9 @@ CANARY: Final = (
 )
 #: Groups of Kubernetes itself; the others are operators'.
 BUILT_IN: Final = {"v1", "apps", "batch", "policy", "networking.k8s.io"}
-BESIDE: Final = ("api-service.rollout.next.tag=9.9.9",)
+SERVES: Final = ("api-service.image.tag=0.1.0",)
+BESIDE: Final = (*SERVES, "api-service.rollout.next.tag=9.9.9")
+WORKER_BESIDE: Final = ("worker.workers.aws.image.tag=0.1.0", "worker.workers.aws.next.tag=9.9.9")
 
 
 def by_name(manifests: tuple[Manifest, ...], kind: str) -> dict[str, Manifest]:
@@ -86,10 +88,10 @@ def test_a_canary_gets_the_share_that_it_is_given() -> None:
 @pytest.mark.parametrize("strategy", [BLUE_GREEN, CANARY], ids=["blue-green", "canary"])
 def test_what_serves_is_left_alone(strategy: tuple[str, ...]) -> None:
     """No field of it changes, its settings included, so that no pod of it is restarted."""
-    alone = rendered(preset="ha", values=(*strategy, "global.postgres.maxConnections=0"))
+    alone = rendered(preset="ha", values=(*strategy, *SERVES, WORKER_BESIDE[0]))
     values = (
         *(*strategy, *BESIDE, "api-service.rollout.next.env.CSB_LOG_LEVEL=debug"),
-        *("global.postgres.maxConnections=0", "worker.workers.aws.next.tag=9.9.9"),
+        *WORKER_BESIDE,
     )
     both = rendered(preset="ha", values=values)
     for kind in ("Deployment", "ConfigMap", "HorizontalPodAutoscaler", "ScaledObject"):
@@ -119,13 +121,12 @@ def test_every_manifest_of_two_versions_is_valid(kubernetes: str) -> None:
     names = [named(manifest) for manifest in manifests]
     assert len(names) == len(set(names))
     for manifest in manifests:
-        if manifest["apiVersion"].partition("/")[0] in BUILT_IN:
-            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+        schemas.check(manifest, kubernetes)
     assert {m["apiVersion"].partition("/")[0] for m in manifests} >= BUILT_IN
 
 
 def test_no_pod_belongs_to_two_deployments() -> None:
-    values = (*BLUE_GREEN, *BESIDE, "worker.workers.aws.next.tag=9.9.9")
+    values = (*BLUE_GREEN, *BESIDE, *WORKER_BESIDE)
     manifests = rendered(preset="small", values=values)
     for pod in of_kind(manifests, "Deployment"):
         labels = pod["spec"]["template"]["metadata"]["labels"]
@@ -181,7 +182,7 @@ def test_next_has_as_many_pods_as_serve_or_as_it_is_told(
 
 
 def test_next_is_scaled_from_as_many_as_it_is_told() -> None:
-    values = (*BLUE_GREEN, *BESIDE, "global.postgres.maxConnections=0")
+    values = (*BLUE_GREEN, *BESIDE)
     manifests = rendered(preset="ha", values=(*values, "api-service.rollout.next.replicas=6"))
     of = {name: m["spec"] for name, m in by_name(manifests, "HorizontalPodAutoscaler").items()}
     assert (of[STABLE]["minReplicas"], of[NEXT]["minReplicas"]) == (3, 6)
@@ -191,8 +192,7 @@ def test_next_is_scaled_from_as_many_as_it_is_told() -> None:
 
 
 def test_a_worker_beside_takes_its_part_of_the_same_queue() -> None:
-    values = ("worker.workers.aws.next.tag=9.9.9", "global.postgres.maxConnections=0")
-    manifests = rendered(preset="ha", values=values)
+    manifests = rendered(preset="ha", values=WORKER_BESIDE)
     both: dict[str, Any] = {
         name: manifest["spec"]
         for name, manifest in by_name(manifests, "Deployment").items()
@@ -220,15 +220,17 @@ def test_a_worker_beside_takes_its_part_of_the_same_queue() -> None:
         ),
         (
             (
-                "worker.workers.aws.next.tag=9.9.9",
+                *WORKER_BESIDE,
                 f"global.digests.worker-service-aws=sha256:{'a' * 64}",
             ),
             "next would be what works already",
         ),
+        ((*BLUE_GREEN, BESIDE[-1]), "must say what serves"),
+        (WORKER_BESIDE[1:], "must say what works"),
         ((*BLUE_GREEN, *BESIDE, "api-service.replicas=5"), "all pods together may open"),
         (
             (
-                *("worker.workers.aws.next.tag=9.9.9", "worker.workers.aws.next.replicas=9"),
+                *(*WORKER_BESIDE, "worker.workers.aws.next.replicas=9"),
                 "global.postgres.maxConnections=200",
             ),
             "all pods together may open",
