@@ -109,12 +109,16 @@ def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_link_in_its_place_is_no_tree(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir(0o750)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    kept.chmod(0o550)
     (tmp_path / "tree").symlink_to("kept")
 
     with pytest.raises(NotADirectoryError):
         trees.remove(tmp_path, "tree", until=soon())
-    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o750
+    assert kept.stat().st_mode & 0o777 == 0o550
+    assert (kept / "file").exists()
 
 
 def test_it_stops_when_time_is_up_and_goes_on_when_asked_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ from csb_core.testing import Database, as_tenant
 
 pytestmark = pytest.mark.timeout(180)
 
+#: How the worker's pod runs it; see test_pod_profile.py.
+CONFINE = Path(__file__).with_name("confine.py")
+PROFILE = Path(__file__).parents[2] / "helm/worker/files/seccomp/csb-sandbox.json"
+PYTHON = Path("/usr/bin/python3.11" if os.geteuid() == 0 else sys.executable)
+USER = "10001"
+
 ECHO = "def transform(data):\n    return data\n"
 SLEEP = "import time\ndef transform(data):\n    time.sleep(data)\n    return 'slept'\n"
 
@@ -42,7 +49,14 @@ def free_port() -> int:
 class Worker:
     """A gunicorn of the sandbox worker, and what it says of itself."""
 
-    def __init__(self, database: Database, redis_url: str, **more: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        redis_url: str,
+        *,
+        python: Sequence[str] = (sys.executable,),
+        **more: str,
+    ) -> None:
         self.bind, self.metrics_bind = (f"127.0.0.1:{free_port()}" for _ in range(2))
         env = {name: value for name, value in os.environ.items() if not name.startswith("CSB_")}
         env |= {
@@ -53,7 +67,7 @@ class Worker:
             "CSB_BLOCK_SECONDS": "0.5",
             **more,
         }
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:worker_sandbox.gunicorn_conf"]
+        command = [*python, "-m", "gunicorn", "-c", "python:worker_sandbox.gunicorn_conf"]
         self.process = subprocess.Popen([*command, "worker_sandbox.main:app"], env=env)
 
     def ready(self) -> Json:
@@ -85,6 +99,12 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def readable_by_all(*paths: str) -> bool:
+    """Whether any user may enter these folders."""
+    folders = {folder for path in paths for folder in (Path(path), *Path(path).parents)}
+    return all(folder.stat().st_mode & 0o001 for folder in folders)
 
 
 def children(pid: int) -> list[int]:
@@ -146,7 +166,7 @@ def start(database: Database, redis_url: str) -> Iterator[Callable[..., Worker]]
     """Starts a worker, and waits until it is ready; all are ended at the end."""
     started: list[Worker] = []
 
-    def made(*, wait: bool = True, **more: str) -> Worker:
+    def made(*, wait: bool = True, **more: Any) -> Worker:
         worker = Worker(database, redis_url, **more)
         started.append(worker)
         if wait:
@@ -187,6 +207,38 @@ def test_from_the_row_to_its_end(start: Callable[..., Worker], tenants: tuple[An
     assert f'execution_duration_seconds_count{{tenant_id="{first.tenant_id}"' in text
     assert "\nactive_containers 0.0" in text
     assert 'csb_util_cache_total{level="store",result="hit"}' in text
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="no Python that every user may read")
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_it_works_as_its_pod_runs_it(
+    start: Callable[..., Worker], tenants: tuple[Any, Any], tmp_path: Path, tier: str
+) -> None:
+    """An ordinary user without a capability, under the seccomp profile of the chart."""
+    packages = [path for path in sys.path if "/site-packages" in path or path.endswith("/src")]
+    if not readable_by_all(*packages):
+        pytest.skip("the checkout lies where only its owner may read")
+    confine = tmp_path / "confine.py"
+    shutil.copy(CONFINE, confine)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    # What redis asks of a Python before 3.11.3, as Debian's is.
+    (tmp_path / "async_timeout.py").write_text("from asyncio import timeout")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    scratch.chmod(0o777)
+    start(
+        python=(str(PYTHON), str(confine), str(PROFILE), USER, str(PYTHON)),
+        PYTHONPATH=":".join([*packages, str(tmp_path)]),
+        CSB_SANDBOX_FLOOR=tier,
+        CSB_SANDBOX_TIER=tier,
+        CSB_SANDBOX_SCRATCH=str(scratch),
+    )
+    writes = "def main(p):\n    open('x', 'w').write(p)\n    return open('x').read()"
+    util = tenants[0].util(writes, kind="script")
+    done = end_of(tenants[0], tenants[0].submit(util, "kept"))
+    assert done.result is not None
+    assert (done.result["value"], done.result["sandbox"]["tier"]) == ("kept", tier)
 
 
 def test_what_it_says_of_itself(start: Callable[..., Worker], tenant: Any) -> None:

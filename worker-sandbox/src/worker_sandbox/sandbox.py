@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -55,18 +55,10 @@ class Sandbox:
         `without` leaves layers out; only tests may, to see what a layer is for. Raises
         SandboxUnavailable when no tier works, or none that reaches the floor.
         """
-        scratches = None
-        if settings.scratch_root is not None:
-            scratches = Scratches.open(settings.scratch_root, uid=settings.uid)
-        try:
-            plan, zygote = _strongest(settings, without, scratches)
-        except SandboxUnavailable:
-            if scratches is not None:
-                scratches.close()
-            raise
+        plan, zygote = _strongest(settings, without)
         leaves = Leaves.find() if settings.cgroups and "cgroups" not in without else None
         zygotes = Succession(
-            start=lambda: ZygoteProcess.start(plan, settings.python, scratches),
+            start=lambda: ZygoteProcess.start(plan, settings.python, zygote.scratches),
             rotate_jails=settings.rotate_jails,
             rotate_seconds=settings.rotate_after.total_seconds(),
         )
@@ -79,7 +71,7 @@ class Sandbox:
         )
         layers = (*zygote.layers, "cgroups") if leaves else zygote.layers
         tier = Tier(name=plan.tier, layers=layers)
-        sandbox = cls(settings=settings, tier=tier, _pool=pool, _scratches=scratches)
+        sandbox = cls(settings=settings, tier=tier, _pool=pool, _scratches=zygote.scratches)
         pool.open()
         return sandbox
 
@@ -187,9 +179,7 @@ class Sandbox:
         )
 
 
-def _strongest(
-    settings: SandboxSettings, without: tuple[str, ...], scratches: Scratches | None
-) -> tuple[Plan, ZygoteProcess]:
+def _strongest(settings: SandboxSettings, without: tuple[str, ...]) -> tuple[Plan, ZygoteProcess]:
     strong_enough = TIERS[: TIERS.index(settings.floor) + 1]
     if settings.tier not in ("auto", *strong_enough):
         raise SandboxUnavailable(f"{settings.tier} is below the floor, {settings.floor}")
@@ -197,26 +187,25 @@ def _strongest(
     for tier in strong_enough if settings.tier == "auto" else (settings.tier,):
         plan = _plan(settings, tier, without)
         try:
-            zygote = ZygoteProcess.start(plan, settings.python, scratches)
-            _prove(zygote)
+            return plan, _first_zygote(settings, plan)
         except SandboxUnavailable as exc:
             reasons.append(str(exc))
-        else:
-            return plan, zygote
     raise SandboxUnavailable("; ".join(reasons))
 
 
-def _prove(zygote: ZygoteProcess) -> None:
-    """Have one jail made; a tier that cannot is none."""
-    try:
-        jail = zygote.bear()
-        try:
+def _first_zygote(settings: SandboxSettings, plan: Plan) -> ZygoteProcess:
+    """One that has made a jail already; a tier that cannot is none. Raises SandboxUnavailable."""
+    with ExitStack() as undone:
+        scratches = None
+        if plan.lends_scratch and settings.scratch_root is not None:
+            scratches = Scratches.open(settings.scratch_root, uid=settings.uid)
+            undone.callback(scratches.close)
+        zygote = ZygoteProcess.start(plan, settings.python, scratches)
+        undone.callback(zygote.close)
+        with closing(zygote.bear()) as jail:
             jail.await_standing(10.0)
-        finally:
-            jail.close()
-    except SandboxUnavailable:
-        zygote.close()
-        raise
+        undone.pop_all()
+    return zygote
 
 
 def _plan(settings: SandboxSettings, tier: TierName, without: tuple[str, ...]) -> Plan:
