@@ -32,8 +32,9 @@ REVOKE EXECUTE ON FUNCTION csb_app.replay_once() FROM PUBLIC;
 CREATE TRIGGER csb_requests_replayed_once BEFORE INSERT ON csb_app.csb_requests
     FOR EACH ROW WHEN (NEW.replay_of IS NOT NULL) EXECUTE FUNCTION csb_app.replay_once();
 
--- As in 0021, and one more outcome: replayed (the replay that is there already is named). A repetition
--- under the same key comes first, and names the same replay as before.
+-- As in 0004, and an item may pin a util. Three more outcomes: util_not_found | util_not_active
+-- | replayed (the replay that is there already is named). A repetition under the same key comes first,
+-- and names the same replay as before.
 -- `util_id IS NULL` stands first and ends it there: an item without a util pays nothing more.
 CREATE OR REPLACE FUNCTION csb_app.submit(p_items json)
 RETURNS TABLE (asked uuid, outcome text, correlation_id uuid, status text, version integer,
