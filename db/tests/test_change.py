@@ -231,7 +231,7 @@ def test_a_worker_names_references_of_its_own_requests_only(world: World, role: 
         assert {one: outcome(conn, REF, *one) for one in tries} == tries
 
 
-@pytest.mark.parametrize("role", ["csb_owner", "csb_migrator", "csb_worker"])
+@pytest.mark.parametrize("role", ["csb_owner", "csb_migrator", "csb_worker", "csb_backup_user"])
 def test_the_roles_that_serve_nobody_change_no_request(world: World, role: str) -> None:
     with acting(world.database, role, autocommit=False) as conn:
         set_tenant(conn, world.ours)

@@ -72,6 +72,7 @@ SIGHT: Final[Mapping[str, Mapping[str, Sight]]] = {
     "csb_admin_user": dict.fromkeys(TABLES, "all"),
     "csb_migrator": OWNER,
     "csb_owner": OWNER,
+    "csb_backup_user": dict.fromkeys(TABLES, "all"),
     "superuser": dict.fromkeys(TABLES, "all"),
 }
 

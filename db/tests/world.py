@@ -42,6 +42,7 @@ ROLES: Final[Mapping[str, tuple[str, str | None]]] = {
     "csb_migrator": ("migrator", None),
     "csb_owner": ("migrator", "csb_owner"),
     "csb_worker": ("aws", "csb_worker"),
+    "csb_backup_user": ("superuser", "csb_backup_user"),
     "superuser": ("superuser", None),
 }
 SERVICES: Final = ("csb_api_user", "csb_aws_user", "csb_sandbox_user", "csb_admin_user")

@@ -36,6 +36,7 @@ ROLES = (
     "csb_migrator",
     "csb_api_user",
     "csb_admin_user",
+    "csb_backup_user",
     *(f"csb_{provider}_user" for provider in WORKERS),
 )
 PASSWORD = "only-for-tests"
