@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.deploy.charts import HELM, PRESETS, SUBCHARTS, NotRendered, pods, rendered
+from tests.deploy.installed import program
 from tests.house import text
 
 from csb_core.config import ApiSettings, WorkerSettings
@@ -18,8 +19,9 @@ from worker_sandbox.settings import JailSettings, SandboxWorkerSettings
 from worker_service_aws.clients import DEADLINE
 
 
-def test_the_schemas_are_fresh() -> None:
-    command = [sys.executable, str(HELM / "values_schemas.py"), "--check"]
+@pytest.mark.parametrize("writer", ["values_schemas.py", "readmes.py"])
+def test_what_is_written_from_the_values_is_fresh(writer: str) -> None:
+    command = [sys.executable, str(HELM / writer), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -168,3 +170,11 @@ def test_the_globals_are_documented_as_they_are() -> None:
 def test_no_chart_asks_for_what_it_has_no_schema_of() -> None:
     for chart in (*SUBCHARTS, "csecbridge"):
         assert (HELM / chart / "values.schema.json").is_file()
+
+
+def test_a_comment_tells_of_the_value_right_below() -> None:
+    values = (
+        "# The chart.\n\n# Of a,\n# and b.\na: 1\nb:\n  # Of c.\n  c: 2\n  # Of none.\n\nd: 3\n"
+    )
+    told = program(HELM / "readmes.py").marked(values)
+    assert told == values.replace("# Of a", "# -- Of a").replace("# Of c", "# -- Of c")
