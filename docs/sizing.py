@@ -97,8 +97,8 @@ def room() -> tuple[Row, list[Row]]:
         (f"memory of {said}, MiB", f"{taken['memory'][name]['mib']:.0f}")
         for name, said in (
             ("api", "an API pod of 2 processes"),
-            ("worker-aws", "an AWS worker of 2 processes, 96 slots each"),
-            ("worker-sandbox", "a sandbox worker at rest, 8 slots, 6 ready jails"),
+            ("worker-aws", "an AWS worker of 2 processes"),
+            ("worker-sandbox", "a sandbox worker at rest, with 6 ready jails"),
         )
     ]
     rows += [

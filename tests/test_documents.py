@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import runpy
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,22 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text(page)):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{named(page)} links to {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page; the second of a name has a number."""
+    headings = re.findall(r"^#+ (.*)$", text(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()).strip() for heading in headings)
+    counted = Counter(name.replace(" ", "-") for name in plain)
+    return {f"{name}-{n}" if n else name for name, times in counted.items() for n in range(times)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text(page)):
+        led = page.parent / target if target else page
+        if "://" not in target and led.suffix == ".md":
+            assert anchor in _anchors(led), f"{named(page)}: {target} has no #{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -188,6 +205,7 @@ def test_one_word_per_thing() -> None:
             "docs/runbooks/",
         ),  # Kubernetes has jobs
         *("docs/architecture.md", "docs/upgrades.md", "docs/incidents.md", "docs/logs.md"),
+        *("docs/delivery.md", "docs/disaster-recovery.md"),
         "docs/disaster-recovery.md",
     )
     # The sandbox knows no requests, so there a job is what a jail is given; tasks are the kernel's.
