@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from api_service.app import create_app, deps_of
 from csb_core.config import ApiSettings, load
+from csb_core.errors import ConfigurationError
 from csb_core.local.layout import Layout
 from csb_core.queue import connect
 from csb_core.testing import ROOT, Database, make_api_key, make_tenant
@@ -244,6 +245,17 @@ def test_what_no_jail_sees_is_not_offered_and_the_log_says_so(
     ]
     assert keeper._standing is not None
     assert keeper._standing["packages"] == {}
+
+
+def test_a_library_that_no_jail_can_read_closes_the_worker_and_says_so(
+    keep: Callable[..., Keeper],
+) -> None:
+    assert keep(tier="namespaces")._standing is not None  # there it is mounted
+    if library_is_open():
+        assert keep(tier="landlock")._standing is not None
+    else:
+        with pytest.raises(ConfigurationError, match="give CSB_SANDBOX_PYTHON an interpreter"):
+            keep(tier="landlock")
 
 
 def test_the_api_knows_what_jails_hold_and_who_declares_it(

@@ -108,6 +108,11 @@ class Keeper:
             why = ", ".join(report.breaches) or "too few attacks could be tried at all"
             raise ConfigurationError(f"the sandbox failed its self-test: {why}")
         inventory = sandbox.run(INVENTORY)
+        if inventory.error is not None and inventory.error["type"] == "ModuleNotFoundError":
+            raise ConfigurationError(
+                "jails cannot read the standard library, which lies below a directory of root's: "
+                "give CSB_SANDBOX_PYTHON an interpreter that every user may read"
+            )
         if inventory.exit_reason != "ok":
             raise ConfigurationError(f"the sandbox cannot run code: {inventory.error}")
         if self.settings.packages and not inventory.value["packages"]:
