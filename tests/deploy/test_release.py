@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import yaml
-from tests.deploy.charts import PRESETS, containers, pods, rendered, run
+from tests.deploy.charts import PRESETS, NotRendered, containers, pods, rendered, run
 from tests.house import ROOT, text
 
 MAKE_SECRETS = ROOT / ".github/make-secrets.sh"
 
 
-def _read_secrets() -> dict[str, set[str]]:
+def _read_secrets(preset: str = "dev") -> dict[str, set[str]]:
     """Return each Secret that some pod reads variables of, with these."""
     found: dict[str, set[str]] = {}
-    for _, pod in pods(rendered(preset="dev")):
+    for _, pod in pods(rendered(preset=preset)):
         for container in containers(pod):
             for variable in container.get("env", []):
                 of = variable.get("valueFrom", {}).get("secretKeyRef")
@@ -26,13 +28,50 @@ def _read_secrets() -> dict[str, set[str]]:
     return found
 
 
-def test_the_pipelines_secrets_are_those_that_pods_read() -> None:
-    lines = re.findall(r"^secret (\S+) (\S+) ", text(MAKE_SECRETS), re.MULTILINE)
-    made = {name: {variable, "CSB_REDIS_URL"} for name, variable in lines}
-    read = {name: keys for name, keys in _read_secrets().items() if name in made}
-    assert set(read) == set(made)
-    for name, keys in read.items():
-        assert keys <= made[name], name
+KUBECTL: Final = """#!/usr/bin/env bash
+# Stands for kubectl: keeps the lines of each Secret, and everything that it was told by arguments.
+printf '%s\\n' "$*" >>"$STATE/arguments"
+case $1 in create) cat >"$STATE/secret-$4" ;; apply) cat ;; esac
+"""
+URLS: Final = ("API", "AWS", "SANDBOX", "ADMIN", "MIGRATOR")
+
+
+def _made_by_the_pipeline(state: Path, **secrets: str) -> dict[str, dict[str, str]]:
+    """Run the pipeline's script; return each Secret that it makes, with what is in it."""
+    kubectl = state / "kubectl"
+    kubectl.write_text(KUBECTL, encoding="utf-8")
+    kubectl.chmod(0o755)
+    environ = {"PATH": f"{state}:{os.environ['PATH']}", "STATE": str(state), "NAMESPACE": "x"}
+    run("env", *(f"{k}={v}" for k, v in {**environ, **secrets}.items()), str(MAKE_SECRETS))
+    return {
+        path.name.removeprefix("secret-"): dict(
+            line.split("=", 1) for line in text(path).splitlines()
+        )
+        for path in state.glob("secret-*")
+    }
+
+
+def test_the_pipelines_secrets_are_those_that_pods_read(tmp_path: Path) -> None:
+    secrets = {f"{name}_DATABASE_URL": f"postgresql://{name}:hidden@x/csb" for name in URLS}
+    secrets |= {"REDIS_URL": "redis://:hidden=@x/0", "BACKUP_PASSWORD": "hidden"}
+    made = _made_by_the_pipeline(tmp_path, **secrets)
+    read = _read_secrets("small")
+    # The others are of stores in the cluster, which a pipeline's environment has not.
+    assert set(made) == set(read) - {"csb-postgres", "csb-redis"}
+    for name in made:
+        assert read[name] <= set(made[name]), name
+    assert made["csb-api-service"] == {
+        "CSB_DATABASE_URL": secrets["API_DATABASE_URL"],
+        "CSB_REDIS_URL": secrets["REDIS_URL"],
+    }
+    assert made["csb-backup"] == {"username": "csb_backup_user", "password": "hidden"}
+    assert "hidden" not in text(tmp_path / "arguments"), "arguments are seen by every process"
+
+
+def test_a_secret_that_lacks_its_url_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(NotRendered):
+        _made_by_the_pipeline(tmp_path, API_DATABASE_URL="", REDIS_URL="redis://x")
+    assert not list(tmp_path.glob("secret-*"))
 
 
 def test_the_quick_starts_secrets_are_all_that_pods_read() -> None:

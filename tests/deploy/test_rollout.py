@@ -136,6 +136,8 @@ def test_no_pod_belongs_to_two_deployments() -> None:
             if m["spec"]["selector"]["matchLabels"].items() <= labels.items()
         ]
         assert owners == [pod["metadata"]["name"]]
+        beside = pod["metadata"]["name"].endswith("-next")
+        assert labels["csecbridge.io/track"] == ("next" if beside else "stable")
 
 
 def test_prometheus_finds_every_pod_once_and_tells_the_versions_apart() -> None:
