@@ -16,7 +16,7 @@ TYPED := csb-core/src api-service/src worker-service-aws/src worker-sandbox/src 
 	.github/oidc_credential.py .github/rollout_values.py
 # What utils may declare, as every jail on this machine sees it.
 PACKAGES := .venv/sandbox-packages
-GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py
+GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py tests/test_install_pages.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
 .DEFAULT_GOAL := help

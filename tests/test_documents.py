@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import runpy
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,20 +260,3 @@ def test_classes_of_errors_are_those_that_requests_end_with() -> None:
     code = "\n".join(text(path) for path in sources())
     assert said
     assert {name for name in said if f'"{name}"' not in code} == set()
-
-
-def test_readme_installs_as_the_page_does() -> None:
-    page = text(ROOT / "docs/install.md").partition("## From a cluster to a first request")[2]
-    readme = text(ROOT / "README.md").partition("## On Kubernetes")[2]
-    first = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-    assert first.findall(readme)[0] == first.findall(page)[0]
-
-
-def test_the_secrets_that_a_page_names_are_those_that_are_made() -> None:
-    program = runpy.run_path(str(ROOT / "helm/make_secrets.py"))
-    made = program["made"](postgres="", database="", redis=None, redis_host="")
-    page = text(ROOT / "docs/install.md").partition("| Secret | Keys |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `(csb-[a-z-]+)` \| (.*?) \|", page, re.MULTILINE)
-    role = re.compile(r"\(`csb_\w+`\)")  # in brackets, behind the key that it is in
-    told = {name: set(re.findall(r"`([\w.]+)`", role.sub("", keys))) for name, keys in rows}
-    assert told == {secret["metadata"]["name"]: set(secret["stringData"]) for secret in made}
