@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -60,6 +62,24 @@ def test_a_restore_that_fails_changes_nothing(
     assert {t: seen(stores.url("csb-api-service"), t) for t in tenants} == tenants
 
 
+def test_a_session_that_cannot_be_ended_keeps_the_old_database_in_its_place(
+    stores: Installed, here: Site, tenants: Tenants
+) -> None:
+    """Its process is stopped, so it does not hear that it must end; others come back in."""
+    api = stores.url("csb-api-service")
+    assert here.run("backup").returncode == 0
+    with closing(psycopg.connect(api)) as held:
+        os.kill(held.info.backend_pid, signal.SIGSTOP)
+        try:
+            done = here.run("restore")
+        finally:
+            os.kill(held.info.backend_pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert "is being accessed by other users" in done.stderr
+    assert "csb could not be replaced, and stands as before" in done.stderr
+    assert {tenant: seen(api, tenant) for tenant in tenants} == tenants
+
+
 def test_a_new_server_gets_everything(
     here: Site, tenants: Tenants, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -84,12 +104,16 @@ def test_verified_backups_stay_and_what_was_not_verified_goes(here: Site) -> Non
         time.sleep(1.1)  # they are named by the second
     assert here.backups == taken[1:], "backup.keep=2"
 
-    shutil.copytree(shelf / taken[1], shelf / "20200101T000000Z")
-    (shelf / "20200101T000000Z/VERIFIED").unlink()
+    form = "%Y%m%dT%H%M%SZ"
+    moment = datetime.strptime(taken[2], form).replace(tzinfo=UTC) + timedelta(seconds=1)
+    unverified = shelf / moment.strftime(form)
+    shutil.copytree(shelf / taken[1], unverified)
+    (unverified / "VERIFIED").unlink()
     (shelf / "20200102T000000Z").mkdir()
     (shelf / "20200102T000000Z/manifest").write_text("cut off here")
+    time.sleep(1.1)
     assert here.run("backup").returncode == 0
-    assert here.backups == [taken[2], here.backups[-1]]
+    assert here.backups == [taken[2], here.backups[-1]], "it pushes out none that was verified"
 
 
 def test_the_newest_verified_backup_is_restored_unless_another_is_named(here: Site) -> None:

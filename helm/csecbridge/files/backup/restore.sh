@@ -69,7 +69,11 @@ replace() {
     fill "$1" "$new"
     compare "$1" "$new"
     ask --dbname="$new" --command=ANALYZE
-    ask --dbname=postgres --set=current="$PGDATABASE" --set=new="$new" --set=old="$old" --file="$programs/swap.psql"
+    if ! ask --dbname=postgres --set=current="$PGDATABASE" --set=new="$new" --set=old="$old" \
+        --file="$programs/swap.psql"; then
+        echo 'ALTER DATABASE :"current" ALLOW_CONNECTIONS true' | ask --dbname=postgres --set=current="$PGDATABASE"
+        die "$PGDATABASE could not be replaced, and stands as before; what was restored is called $new"
+    fi
     tell "$1" "stands in the place of $PGDATABASE, which is called $old now"
 }
 
