@@ -23,8 +23,7 @@ from worker_sandbox.jail import syscalls
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "csb-sandbox.json"
-#: The chart's copy is for the Security Profiles Operator, the other for the installer on the nodes;
-#: neither Helm nor Kustomize reads beyond its own folder.
+#: Beside the chart that names it, and for the installer on nodes: Kustomize reads no other folder.
 PLACES: Final = (
     ROOT / "helm/worker/files/seccomp" / NAME,
     ROOT / "platform-config/components/sandbox-profile" / NAME,

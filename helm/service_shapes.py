@@ -106,7 +106,6 @@ WORKER: Final[Schema] = {
             "tier": one_of("landlock", "namespaces"),
             "pool": whole(1, 256),
             "megabytesOfOne": whole(16, 65_536),
-            "profilesOperator": BOOLEAN,
             "seccompProfile": TEXT,
             "appArmorProfile": TEXT,
         }

@@ -151,14 +151,6 @@ def test_the_profile_of_apparmor_is_one() -> None:
         run(parser, "--skip-kernel-load", "--skip-cache", "--quiet", str(APPARMOR_PROFILE))
 
 
-def test_the_operator_is_handed_the_same_profile() -> None:
-    asked = (*NAMESPACES, f"{SET}jails.profilesOperator=true")
-    (profile,) = of_kind(rendered(preset="small", values=asked), "SeccompProfile")
-    assert profile["metadata"]["name"] == "csb-sandbox"
-    assert profile["spec"] == json.loads(PROFILE.read_text())
-    assert not of_kind(rendered(preset="small", values=NAMESPACES), "SeccompProfile")
-
-
 @pytest.fixture(scope="module")
 def component(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, ...]:
     """What the component adds to an overlay."""
