@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import orjson
 import psycopg
@@ -16,10 +18,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api_service.app import deps_of
-from csb_core import keys
+from csb_core import keys, util_executions
 from csb_core.errors import StoreUnavailable
 from csb_core.states import Status
-from csb_core.testing import Database, make_payload
+from csb_core.testing import Database, as_tenant, make_payload
 
 UTILS = "/api/v1/utils"
 REQUESTS = "/api/v1/requests"
@@ -232,6 +234,29 @@ def test_what_is_accepted_is_not_refused_because_its_end_cannot_be_awaited(
     assert (accepted.status_code, testing.status_code) == (202, 202)
     for answered in (accepted, testing):
         assert client.get(answered.headers["Location"]).get_json()["status"] == "PENDING"
+
+
+def test_what_executions_took_is_read_without_their_values(
+    client: FlaskClient,
+    new_util: Callable[..., Any],
+    run: Callable[..., None],
+    database: Database,
+    tenant: Any,
+) -> None:
+    util = new_util()
+    for number in range(6):
+        made = client.post(url(util), json={"input": number}).get_json()["execution_id"]
+        run(made, "x" * 1_000_000, Status.FAILED if number == 0 else Status.SUCCESS)
+    with as_tenant(database.api, tenant.tenant_id) as conn:
+        tracemalloc.start()
+        found = util_executions.figures(conn, UUID(util["util_id"]), latest=100)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert [(one.wall_ms, one.memory_peak_kb) for one in found] == [(4.2, 9000)] * 5
+    assert most < 500_000
+    again = client.put(util["links"]["self"], json={"code": SECOND}).get_json()
+    predicted = again["validation"]["predicted"]
+    assert (predicted["basis"], predicted["milliseconds"]) == ("executions", 4.2)
 
 
 def test_sandbox_asks_for_a_scope_of_its_own(

@@ -131,6 +131,8 @@ CALLS: Final[Mapping[str, Callable[[Connection, Town], object]]] = {
     "shares": lambda conn, t: util_shares.list_of(conn, t.util),
     "executions": lambda conn, t: util_executions.list_of(conn, t.util, limit=50),
     "tests": lambda conn, t: util_executions.list_of(conn, t.util, action="test_util"),
+    "test under way": lambda conn, t: util_executions.unfinished_test(conn, t.util, 1),
+    "figures": lambda conn, t: util_executions.figures(conn, t.util, latest=100),
     "activate": lambda conn, t: util_status.activate(conn, t.util, by="k"),
     "rollback": lambda conn, t: util_versions.rollback(conn, t.util, 1, by="k"),
 }

@@ -27,7 +27,7 @@ from api_service.util_update import expected_revision
 from csb_core import util_ceilings, util_executions, util_status, util_store, util_versions
 from csb_core.db import tenant_transaction
 from csb_core.errors import Conflict, StoreUnavailable
-from csb_core.models import Json, Request
+from csb_core.models import Json
 from csb_core.states import FINAL, Status
 from csb_core.util_models import Util, UtilVersion
 
@@ -126,7 +126,8 @@ def _is_unfit(deps: Deps, standing: _Standing) -> bool:
 
 def _test(deps: Deps, call: Call, version: UtilVersion) -> Json:
     """Return the test of this version that is under way, or begin one."""
-    running = _under_way(deps, call, version)
+    with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
+        running = util_executions.unfinished_test(conn, version.util_id, version.version)
     if running is not None:
         return execution_of_request(request_bytes(running))
     payload = {
@@ -137,16 +138,6 @@ def _test(deps: Deps, call: Call, version: UtilVersion) -> Json:
     draft = draft_for(deps, call, payload)
     accepted = require_accepted(draft, deps.submitter.submit([draft])[0])
     return execution_of_draft(draft, accepted)
-
-
-def _under_way(deps: Deps, call: Call, version: UtilVersion) -> Request | None:
-    with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        latest = util_executions.list_of(conn, version.util_id, action=TEST, limit=50)
-    for request in latest:
-        is_of_version = request.util is not None and request.util.version == version.version
-        if is_of_version and request.status not in FINAL:
-            return request
-    return None
 
 
 def _awaited(deps: Deps, call: Call, test: Json, seconds: float) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from api_service.call import Call
@@ -17,20 +17,13 @@ _LATEST: Final = 100
 def history_of(deps: Deps, call: Call, util_id: UUID) -> History | None:
     """Return what the tenant's latest successful executions took; None without any."""
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        found = util_executions.list_of(conn, util_id, limit=_LATEST)
-    results = [r.result for r in found if r.status == "SUCCESS"]
-    wall = sorted(_figures(results, "wall_ms"))
-    if not wall:
+        found = util_executions.figures(conn, util_id, latest=_LATEST)
+    if not found:
         return None
-    peaks = _figures(results, "memory_peak_kb")
+    wall = sorted(one.wall_ms for one in found)
     return History(
         count=len(wall),
         p50_ms=wall[len(wall) // 2],
         p95_ms=wall[min(len(wall) - 1, len(wall) * 95 // 100)],
-        peak_kb=round(max(peaks, default=0)),
+        peak_kb=round(max(one.memory_peak_kb for one in found)),
     )
-
-
-def _figures(results: list[Any], name: str) -> list[float]:
-    values = [result.get(name) for result in results if isinstance(result, dict)]
-    return [float(value) for value in values if isinstance(value, int | float)]

@@ -6,15 +6,24 @@ As in `util_store`, the connection is in a transaction of the caller's tenant an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from csb_core.db import Connection
 from csb_core.models import Request
 from csb_core.requests import request_of
 from csb_core.util_models import Ceilings, Runnable, Util, UtilVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What one execution took."""
+
+    wall_ms: float
+    memory_peak_kb: float
 
 
 def resolve(conn: Connection, util_id: UUID, version: int | None = None) -> Runnable | None:
@@ -95,3 +104,53 @@ def list_of(
             {"util_id": util_id, "action": action, "before": before, "limit": limit},
         )
         return [request_of(row) for row in cur.fetchall()]
+
+
+def unfinished_test(conn: Connection, util_id: UUID, version: int) -> Request | None:
+    """The caller's tenant's latest test of this version that has not ended; None without one."""
+    with conn.cursor(row_factory=dict_row) as cur:
+        cur.execute(
+            """
+            SELECT correlation_id, tenant_id, status, version, cloud_provider, action, account_id,
+                   payload, client_request_id, attempt, max_attempts, result, changed, error,
+                   requested_by, replay_of, available_at, created_at, updated_at, started_at,
+                   finished_at, util_id, util_version, util_digest, util_limits
+              FROM csb_app.csb_requests
+             WHERE tenant_id = (SELECT csb_app.current_tenant())
+               AND util_id = %(util_id)s
+               AND action = 'test_util'
+               AND util_version = %(version)s
+               AND finished_at IS NULL
+             ORDER BY correlation_id DESC
+             LIMIT 1
+            """,
+            {"util_id": util_id, "version": version},
+        )
+        row = cur.fetchone()
+    return request_of(row) if row else None
+
+
+def figures(conn: Connection, util_id: UUID, *, latest: int) -> list[Figures]:
+    """What those of the caller's tenant's latest executions took that succeeded, newest first.
+
+    Their values stay where they are: a hundred of them may be a hundred megabytes.
+    """
+    with conn.cursor(row_factory=class_row(Figures)) as cur:
+        cur.execute(
+            """
+            SELECT (result ->> 'wall_ms')::float8 AS wall_ms,
+                   (result ->> 'memory_peak_kb')::float8 AS memory_peak_kb
+              FROM (SELECT status, result
+                      FROM csb_app.csb_requests
+                     WHERE tenant_id = (SELECT csb_app.current_tenant())
+                       AND util_id = %(util_id)s
+                       AND action = 'run_util'
+                     ORDER BY correlation_id DESC
+                     LIMIT %(latest)s) AS lately
+             WHERE status = 'SUCCESS'
+               AND jsonb_typeof(result -> 'wall_ms') = 'number'
+               AND jsonb_typeof(result -> 'memory_peak_kb') = 'number'
+            """,
+            {"util_id": util_id, "latest": latest},
+        )
+        return cur.fetchall()
