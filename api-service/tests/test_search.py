@@ -99,6 +99,25 @@ def test_page_that_has_looked_at_enough_tells_where_to_go_on(
     assert pages[-1]["items"][0]["correlation_id"] == oldest.get_json()["correlation_id"]
 
 
+def test_page_holds_no_more_than_the_process_can_bear(
+    client: FlaskClient, new_util: Callable[..., Any], run: Callable[..., None]
+) -> None:
+    util, made = new_util(), []
+    for number in range(12):
+        answered = client.post(util["links"]["execute"], json={"input": number})
+        made.append(answered.get_json()["correlation_id"])
+        run(made[-1], "x" * 1_000_000)
+    seen, cursor, sizes = [], "", []
+    while cursor is not None:
+        page = client.get(f"{URL}?limit=200{cursor and f'&cursor={cursor}'}")
+        sizes.append(len(page.data))
+        seen += [item["correlation_id"] for item in page.get_json()["items"]]
+        cursor = page.get_json()["next_cursor"]
+    assert seen == made[::-1]
+    assert len(sizes) == 2
+    assert max(sizes) < 9_000_000
+
+
 @pytest.mark.parametrize(
     "query",
     [
