@@ -18,16 +18,16 @@ fi
 
 say() { printf 'engine: %s\n' "$*"; }
 
-# java_home: of a Java that this Elasticsearch runs on.
+# java_home: of a Java that this Elasticsearch runs on, and that compiles what asks it in tests/logs.
 java_home() {
     for home in /usr/lib/jvm/java-17-openjdk-* /usr/lib/jvm/java-21-openjdk-*; do
-        [ ! -x "$home/bin/java" ] || { printf '%s\n' "$home"; return; }
+        [ ! -x "$home/bin/javac" ] || { printf '%s\n' "$home"; return; }
     done
     return 1
 }
 
 missing=()
-java_home >/dev/null || missing+=(openjdk-17-jre-headless)
+java_home >/dev/null || missing+=(openjdk-17-jdk-headless)
 command -v mvn >/dev/null || missing+=(maven)
 if [ "${#missing[@]}" -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { say "as root: apt-get install ${missing[*]}"; exit 1; }
