@@ -85,6 +85,14 @@ def test_a_canary_gets_the_share_that_it_is_given() -> None:
         assert (led_to(manifests, STABLE), led_to(manifests, NEXT)) == ({"0.1.0"}, {"9.9.9"})
 
 
+def test_a_long_migration_is_no_failed_rollout() -> None:
+    manifests = rendered(preset="small")
+    migrations = by_name(manifests, "Job")["csecbridge-migrations-1"]["spec"]
+    for name, manifest in by_name(manifests, "Deployment").items():
+        waits = manifest["spec"]["progressDeadlineSeconds"]
+        assert waits > migrations["activeDeadlineSeconds"] + 600, f"{name}: its pods wait for 600 s"
+
+
 @pytest.mark.parametrize("strategy", [BLUE_GREEN, CANARY], ids=["blue-green", "canary"])
 def test_what_serves_is_left_alone(strategy: tuple[str, ...]) -> None:
     """No field of it changes, its settings included, so that no pod of it is restarted."""
