@@ -25,6 +25,7 @@ from tests.deploy.reach import Place, reaches
 from tests.deploy.test_pods import judged
 from tests.house import ROOT, text
 from tests.logs import pipeline
+from tests.logs.fluentd import Section, read
 
 VALUES: Final = (
     "elasticsearch.url=https://elasticsearch.example:9200",
@@ -279,9 +280,18 @@ def test_alerts_fire_when_they_should(tmp_path: Any) -> None:
     run("promtool", "test", "rules", str(tmp_path / "tried.yaml"))
 
 
+def _error_filters(config: str) -> list[Section]:
+    whole = read(config, pipeline.ENVIRONMENT)
+    return whole.one("label", "@ERROR").all("filter")
+
+
 def test_alerts_watch_the_store_by_the_name_that_it_has() -> None:
     config = pipeline.shipped()
-    assert "@id csb_store\n" in config
-    assert "name csb_logs_refused_total\n" in config
     said = str(_alerts())
+    assert "@id csb_store\n" in config
+    (counts,) = (s for s in _error_filters(config) if s.kind == "prometheus")
+    metric = counts.one("metric").said
+    assert metric["name"] in said
+    # A counter that begins at its first event has not increased by it.
+    assert metric["initialized"] == "true"
     assert said.count('plugin_id="csb_store"') == said.count("plugin_id=")
