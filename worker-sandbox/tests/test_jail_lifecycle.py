@@ -255,7 +255,7 @@ def test_the_zygote_is_rotated_and_running_jobs_do_not_notice() -> None:
 
 
 def test_another_zygote_has_another_hash_seed_and_layout() -> None:
-    code = "def transform(data): return [hash('x'), id(object)]"
+    code = "def transform(data): return [hash('x'), id([])]"
     with Sandbox.open(SandboxSettings(pool_size=1, rotate_jails=1)) as sandbox:
         first = run(sandbox, code).value
         until(lambda: run(sandbox, code).value[0] != first[0])

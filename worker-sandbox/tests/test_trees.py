@@ -171,3 +171,11 @@ def test_weighing_a_large_tree_takes_no_longer_than_a_full_one(tmp_path: Path) -
     assert weigh(tmp_path)
     assert time.monotonic() - began < 0.5
     assert open_descriptors() == descriptors
+
+
+def test_a_tree_that_is_over_at_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    many_folders(tmp_path)
+    descriptors = open_descriptors()
+    for most in range(20):
+        assert weigh(tmp_path, most_files=most)
+    assert open_descriptors() == descriptors

@@ -49,13 +49,20 @@ def _walk(directory: int, depth: int) -> Iterator[os.stat_result]:
         for entry in entries:
             try:
                 found = entry.stat(follow_symlinks=False)
-                inner = _enter(entry.name, directory) if stat.S_ISDIR(found.st_mode) else None
             except OSError:
-                continue  # removed or replaced just now
+                continue  # removed just now
             yield found
-            if inner is not None:
-                with _closing(inner):
-                    yield from _walk(inner, depth + 1)
+            if stat.S_ISDIR(found.st_mode):
+                yield from _walk_inner(entry.name, directory, depth + 1)
+
+
+def _walk_inner(name: str, parent: int, depth: int) -> Iterator[os.stat_result]:
+    try:
+        inner = _enter(name, parent)
+    except OSError:
+        return  # removed or replaced just now
+    with _closing(inner):
+        yield from _walk(inner, depth)
 
 
 def remove(folder: Path, name: str, *, until: float) -> bool:
