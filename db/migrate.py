@@ -177,11 +177,17 @@ def applied(conn: psycopg.Connection) -> dict[int, tuple[str, str]]:
 
 
 def pending(files: Sequence[Migration], done: Mapping[int, tuple[str, str]]) -> list[Migration]:
-    """What is still to be applied; raises MigrationError when history was rewritten."""
+    """What is still to be applied; raises MigrationError when history was rewritten.
+
+    What a newer release has applied is no fault: after a rollback the older one works with it.
+    """
     by_version = {m.version: m for m in files}
+    ours = max(by_version, default=0)
     for version, (name, checksum) in done.items():
+        if version > ours:
+            continue
         if version not in by_version:
-            raise MigrationError(f"{name} is applied but its file is gone: deploy the newer files")
+            raise MigrationError(f"{name} is applied but its file is gone: bring it back")
         if by_version[version].checksum != checksum:
             raise MigrationError(
                 f"{name} was changed after it was applied: add a new migration instead"

@@ -158,9 +158,21 @@ def test_a_file_that_comes_too_late_is_refused(bare: Database, folder: Path) -> 
 
 def test_a_file_that_is_gone_is_missed(bare: Database, folder: Path) -> None:
     migrate.up(bare.migrator, folder)
-    (folder / "0002_two.sql").unlink()
-    with pytest.raises(migrate.MigrationError, match=r"0002_two\.sql is applied but its file"):
+    (folder / "0001_one.sql").unlink()
+    with pytest.raises(migrate.MigrationError, match=r"0001_one\.sql is applied but its file"):
         migrate.up(bare.migrator, folder)
+
+
+def test_an_older_release_finds_nothing_to_do_after_a_rollback(
+    bare: Database, folder: Path
+) -> None:
+    migrate.up(bare.migrator, folder)
+    (folder / "0002_two.sql").unlink()
+
+    assert migrate.up(bare.migrator, folder) == []
+    done, missing = migrate.status(bare.migrator, folder)
+    assert done == ["0001_one.sql", "0002_two.sql"]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
