@@ -6,6 +6,7 @@ does, runs workers in this process, and looks at rows, trails and lists from out
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +81,7 @@ class Tiny:
     tenant: UUID = field(init=False)
     redis: redis.Redis = field(init=False)
     _opened: dict[str, Connection] = field(default_factory=dict, init=False)
+    _opening: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.tenant = make_tenant(self.database.admin)
@@ -115,10 +117,11 @@ class Tiny:
         return self._connection(self.database.superuser)
 
     def _connection(self, url: str) -> Connection:
-        conn = self._opened.get(url)
-        if conn is None or conn.closed:
-            conn = self._opened[url] = psycopg.connect(url, autocommit=True)
-        return conn
+        with self._opening:  # actions look at rows as well, from their threads
+            conn = self._opened.get(url)
+            if conn is None or conn.closed:
+                conn = self._opened[url] = psycopg.connect(url, autocommit=True)
+            return conn
 
     # -- what the API does
 
