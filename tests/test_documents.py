@@ -250,7 +250,7 @@ def test_a_runbook_serves_at_three_in_the_morning(page: Path) -> None:
     assert [part for part in parts if part in wanted] == wanted
     looks = text(page).partition("**Look**")[2].partition("**Do**")[0]
     assert re.findall(r"^\d\. ", looks, re.MULTILINE)[:2] == ["1. ", "2. "]
-    assert re.search(r"kubectl|csbctl", looks), "nothing to type"
+    assert re.search(r"kubectl|csbctl|psql", looks), "nothing to type"
     assert f"runbooks/{page.name}" in text(ROOT / "docs/operations.md"), "operations.md lacks it"
 
 
