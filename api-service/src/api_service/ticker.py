@@ -46,3 +46,6 @@ class Ticker:
             self.once()
         except BridgeError as exc:
             log.warning("ticker.pass_failed", extra={"ticker": self.name, "code": exc.code})
+        except Exception:
+            # A bug: whoever relies on this role is served again as soon as it passes.
+            log.exception("ticker.crashed", extra={"ticker": self.name})
