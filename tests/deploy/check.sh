@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 export PATH=$tools/bin:$PATH PYTHONPATH=$tools/python CSB_CHECK_DEPLOY=1
-for tool in helm helm-docs helm-unittest kube-score kustomize promtool pss ruby; do
+for tool in apparmor_parser helm helm-docs helm-unittest kube-score kustomize promtool pss ruby; do
     [ -x "$tools/bin/$tool" ] || { echo "check-deploy: $tool is missing: make tools"; exit 1; }
 done
 

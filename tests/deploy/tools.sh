@@ -22,7 +22,6 @@ operators=(
     github.com/prometheus-operator/prometheus-operator@v0.92.1=example/prometheus-operator-crd
     sigs.k8s.io/gateway-api@v1.6.0=config/crd/standard
 )
-debian_package=prometheus # for promtool
 
 tools=${CSB_TOOLS_DIR:-$PWD/.run/tools}
 stamp=$tools/stamp
@@ -104,17 +103,36 @@ if [ -x "$tools/go-venv/bin/go" ]; then
     rm -rf "$tools/go-venv" "$tools/go" "$tools/go-cache"
 fi
 
-if [ ! -x "$tools/bin/promtool" ]; then
-    say "promtool, from Debian's $debian_package"
+# debian PACKAGE FOLDER: what is in a package, in a folder of its own.
+debian() {
+    local fetched
     fetched=$(mktemp -d)
-    trap 'rm -rf "$fetched"' EXIT
     chmod 755 "$fetched"
-    if ! (cd "$fetched" && apt-get download -qq "$debian_package" 2>/dev/null); then
+    if ! (cd "$fetched" && apt-get download -qq "$1" 2>/dev/null); then
         [ "$(id -u)" = 0 ] && apt-get update -qq
-        (cd "$fetched" && apt-get download -qq "$debian_package")
+        (cd "$fetched" && apt-get download -qq "$1")
     fi
-    dpkg -x "$fetched"/"$debian_package"_*.deb "$fetched/tree"
-    install -m 755 "$fetched/tree/usr/bin/promtool" "$tools/bin/promtool"
+    dpkg -x "$fetched/$1"_*.deb "$2"
+    rm -rf "$fetched"
+}
+
+if [ ! -x "$tools/bin/promtool" ]; then
+    say "promtool, from Debian's prometheus"
+    debian prometheus "$tools/prometheus"
+    install -m 755 "$tools/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    rm -rf "$tools/prometheus"
+fi
+
+if [ ! -x "$tools/bin/apparmor_parser" ]; then
+    say "apparmor_parser, from Debian's apparmor"
+    rm -rf "$tools/apparmor"
+    debian apparmor "$tools/apparmor"
+    parser=$(cd "$tools/apparmor" && find "$PWD" -name apparmor_parser -type f)
+    cat >"$tools/bin/apparmor_parser" <<END
+#!/bin/sh
+exec $parser --base $tools/apparmor/etc/apparmor.d "\$@"
+END
+    chmod 755 "$tools/bin/apparmor_parser"
 fi
 
 tests/logs/ruby.sh
