@@ -72,7 +72,7 @@ def installed(folder: Path) -> Iterator[Installed]:
         superuser = f"{server.url.rpartition('/')[0]}/{DATABASE}"
         yield Installed(superuser=superuser, secrets=secrets, redis_port=redis_port)
     finally:
-        _end(pid, str(folder / "redis.conf"))
+        _end(pid, f"{ports.HOST}:{redis_port}")  # as it calls itself once it listens
         server.stop("immediate")
 
 
@@ -103,7 +103,9 @@ def api(stores: Installed, folder: Path) -> Iterator[Service]:
 def _end(pid: int, known_by: str) -> None:
     patience = timedelta(seconds=10)
     steps = ((signal.SIGTERM, patience), (signal.SIGKILL, patience))
-    processes.end([pid], lambda pid: known_by in processes.command(pid), signals=steps)
+    if processes.alive(pid):
+        assert known_by in " ".join(processes.command(pid))
+        processes.end([pid], lambda _: True, signals=steps)
 
 
 def _secrets(postgres_port: int, redis_port: int) -> dict[str, dict[str, str]]:
