@@ -72,9 +72,12 @@ class Store:
             self.conn.execute("VACUUM (ANALYZE) csb_app.csb_requests, csb_app.csb_requests_audit")
 
     def fill_waiting(self, redis_url: str, count: int, *, name: str = "drain") -> None:
-        """Accept requests as the API does, and publish them; a name fills but once."""
+        """Accept requests as the API does, then publish them all; a name fills but once.
+
+        Whoever is at work already begins with a list that is full.
+        """
         client = queue.connect(redis_url, timeout=timedelta(seconds=10))
-        bell = Queue(client, "aws")
+        bell, waiting = Queue(client, "aws"), []
         with psycopg.connect(self.platform.urls.api, autocommit=True) as conn, client:
             for first in range(0, count, _CHUNK):
                 drafts = [
@@ -86,9 +89,9 @@ class Store:
                     for n in range(first, min(first + _CHUNK, count))
                 ]
                 accepted = requests.insert(conn, drafts)
-                bell.publish(
-                    [message(draft, answer) for draft, answer in zip(drafts, accepted, strict=True)]
-                )
+                waiting += [message(*pair) for pair in zip(drafts, accepted, strict=True)]
+            for first in range(0, count, _CHUNK):
+                bell.publish(waiting[first : first + _CHUNK])
 
     def open_requests(self) -> int:
         """How many requests have not ended."""
