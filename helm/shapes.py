@@ -97,6 +97,7 @@ GLOBAL: Final[Schema] = {
         "redis": strict(
             {"mode": one_of("embedded", "external"), "port": PORT, "egressTo": OBJECTS}
         ),
+        "trust": strict({"existingSecret": NO_SECRET}),
         "networkPolicy": strict(
             {
                 "enabled": BOOLEAN,

@@ -70,6 +70,7 @@ CHARTS: Final[Mapping[str, Schema]] = {
             {
                 "instances": whole(1, 10),
                 "synchronous": whole(0, 9),
+                "failoverQuorum": BOOLEAN,
                 "imageName": TEXT,
                 "storage": VOLUME,
                 "walStorage": strict({"size": NO_STORAGE, "className": TEXT}),
@@ -101,8 +102,18 @@ CHARTS: Final[Mapping[str, Schema]] = {
                     {"enabled": BOOLEAN, "serverName": NO_SECRET, "targetTime": MOMENT}
                 ),
                 "operatorNamespace": TEXT,
+                "egress": strict(
+                    {
+                        "clusterApiTo": OBJECTS,
+                        "clusterApiPorts": {"type": "array", "items": PORT, "minItems": 1},
+                        "storeTo": OBJECTS,
+                        "storePort": PORT,
+                        "extra": OBJECTS,
+                    }
+                ),
             }
         ),
+        "priorityClassName": TEXT,
         **PLACEMENT,
     },
     "redis": {
@@ -119,6 +130,7 @@ CHARTS: Final[Mapping[str, Schema]] = {
                 "resources": RESOURCES,
             }
         ),
+        "priorityClassName": TEXT,
         **PLACEMENT,
     },
     "observability": OBSERVABILITY,
@@ -141,6 +153,7 @@ CHARTS: Final[Mapping[str, Schema]] = {
         ),
         "monitoring": strict({"runbooks": TEXT}),
         "csbctl": strict({"image": IMAGE}),
+        "operation": strict({"priorityClassName": TEXT, **PLACEMENT}),
         "migrations": strict(
             {
                 "mode": one_of("job", "hook"),

@@ -28,7 +28,9 @@ OTHERS: Final = {
     "aws": Place(name="aws", address="52.94.0.10"),
     "metadata": Place(name="metadata", address="169.254.169.254"),
     "cluster's API": Place(name="cluster's API", address="172.20.0.1"),
+    "archive": Place(name="archive", address="100.64.0.5"),
 }
+OUTSIDE: Final = ("aws", "metadata", "cluster's API", "archive")
 PORTS: Final = {
     "api-service": (8000, 9090),
     "worker-aws": (8001, 9091),
@@ -41,21 +43,29 @@ PORTS: Final = {
     "aws": (80, 443),
     "metadata": (80, 443),
     "cluster's API": (443,),
+    "archive": (80, 443),
 }
 SERVICES: Final = ("api-service", "worker-aws", "worker-sandbox")
 OPERATION: Final = ("migrations", "maintenance", "csbctl", "backup", "restore")
 
 METRICS: Final = (9090, 9091, 9127, 9187, 24231)
 
-#: All that is open. CloudNativePG's own pods speak with the cluster's API and with wherever the log
-#: is archived, neither of which the chart knows: their way out is open, as OPEN_OUT says.
+#: What CloudNativePG's own pods reach beside each other, while nobody has said where the cluster's
+#: API is, nor the archive: whatever listens on the ports of these.
+PORTS_OF_THE_API: Final = {
+    *((who, whom, 443) for who in ("cluster", "pooler") for whom in (*OUTSIDE, "elasticsearch"))
+}
+WHERE: Final = (
+    "postgres-db.cnpg.egress.clusterApiTo[0].ipBlock.cidr=172.20.0.1/32",
+    "postgres-db.cnpg.egress.storeTo[0].ipBlock.cidr=100.64.0.0/24",
+)
+#: All that is open.
 OPEN: Final = {
     *((who, "api-service", 8000) for who in ("caller", "keda", "prometheus", "operator", "smoke")),
-    *((who, "api-service", 8000) for who in ("cluster", "pooler")),  # as anybody with a way out
     *((who, whom, 5432) for whom in ("cluster", "pooler") for who in (*SERVICES, *OPERATION)),
     *(("keda", whom, 5432) for whom in ("cluster", "pooler")),
     *(("operator", "cluster", port) for port in (5432, 8000)),
-    *(("pooler", "cluster", port) for port in (5432, 8000)),
+    ("pooler", "cluster", 5432),
     *((who, "redis", 6379) for who in (*SERVICES, "maintenance", "csbctl")),
     ("worker-aws", "aws", 443),
     ("collector", "elasticsearch", 443),
@@ -63,7 +73,6 @@ OPEN: Final = {
     ("search", "elasticsearch", 443),
     *(("prometheus", who, port) for who in PORTS for port in PORTS[who] if port in METRICS),
 }
-OPEN_OUT: Final = {"cluster", "pooler"}
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +109,23 @@ def matrix(manifests: tuple[Manifest, ...]) -> set[tuple[str, str, int]]:
     }
 
 
-def test_what_is_open_is_what_is_listed(manifests: tuple[Manifest, ...]) -> None:
+def _open(manifests: tuple[Manifest, ...]) -> set[tuple[str, str, int]]:
     strangers = {"operator", "keda", "prometheus", "caller"}
     outside = {name for name, place in OTHERS.items() if place.namespace is None}
-    found = {
-        way
-        for way in matrix(manifests)
-        if not (way[0] in strangers | OPEN_OUT and way[1] in outside)
+    return {way for way in matrix(manifests) if not (way[0] in strangers and way[1] in outside)}
+
+
+def test_what_is_open_is_what_is_listed(manifests: tuple[Manifest, ...]) -> None:
+    assert _open(manifests) == OPEN | PORTS_OF_THE_API
+
+
+def test_who_says_where_the_api_and_the_archive_are_opens_nothing_else() -> None:
+    preset, values = WAYS["everything"]
+    narrow = {
+        *((who, "cluster's API", 443) for who in ("cluster", "pooler")),
+        ("cluster", "archive", 443),
     }
-    assert found == OPEN
+    assert _open(rendered(preset=preset, values=(*values, *WHERE))) == OPEN | narrow
 
 
 def test_only_the_collector_asks_the_clusters_api(manifests: tuple[Manifest, ...]) -> None:

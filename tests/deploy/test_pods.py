@@ -13,7 +13,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 import pytest
-from tests.deploy.charts import PRESETS, Manifest, containers, of_kind, pods, rendered
+from tests.deploy.charts import PRESETS, Manifest, containers, named, of_kind, pods, rendered
 
 NAMESPACES_TIER: Final = ("worker.workers.sandbox.jails.tier=namespaces",)
 VOLUMES: Final = {
@@ -146,6 +146,68 @@ def test_no_pod_writes_its_root_shows_a_token_or_hears_of_services(preset: str) 
         for volume in spec.get("volumes", []):
             if "emptyDir" in volume:
                 assert volume["emptyDir"]["sizeLimit"], f"{name}: {volume['name']} has no bound"
+
+
+TRUST: Final = ("console.enabled=true", "global.trust.existingSecret=authority")
+
+
+def _told(container: Manifest) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+
+
+def test_who_reaches_postgresql_verifies_it_once_an_authority_is_named() -> None:
+    reaching = 0
+    for name, pod in pods(rendered(preset="ha", values=TRUST)):
+        volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}
+        for container in containers(pod):
+            told = _told(container)
+            if not any(variable.endswith("DATABASE_URL") for variable in told) | ("PGHOST" in told):
+                assert "PGSSLMODE" not in told, f"{name}: {container['name']}"
+                continue
+            reaching += 1
+            assert told["PGSSLMODE"] == "verify-full", f"{name}: {container['name']}"
+            folder, _, file = told["PGSSLROOTCERT"].rpartition("/")
+            (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == folder]
+            authority = volumes[mount["name"]]["secret"]
+            assert authority == {"secretName": "authority", "items": [{"key": file, "path": file}]}
+    assert reaching == 13
+
+
+def test_the_small_postgresql_speaks_no_tls_but_redis_may() -> None:
+    for _, pod in pods(rendered(preset="dev", values=TRUST)):
+        for container in containers(pod):
+            assert "PGSSLMODE" not in _told(container)
+            if "CSB_REDIS_URL" in _told(container):
+                assert "trust" in {mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_what_operates_is_put_where_its_values_say() -> None:
+    values = ("console.enabled=true", "operation.nodeSelector.for=operation")
+    placed = {
+        name
+        for name, pod in pods(rendered(preset="ha", values=values))
+        if pod["spec"].get("nodeSelector") == {"for": "operation"}
+    }
+    jobs = ("CronJob/csecbridge-backup", "CronJob/csecbridge-maintenance")
+    assert placed == {
+        *(*jobs, "CronJob/csecbridge-restore", "Deployment/csecbridge-csbctl"),
+        *("Job/csecbridge-migrations-1", "Job/csecbridge-smoke"),
+    }
+
+
+@pytest.mark.parametrize("way", ["dev", "ha"])
+def test_a_new_chart_alone_restarts_nobody(way: str) -> None:
+    """A pod is replaced when its template changes, so what stays up names no version of a chart."""
+    manifests = rendered(preset=way, values=("console.enabled=true",))
+    templates = [
+        (named(m), m["spec"]["template"])
+        for m in of_kind(manifests, "Deployment", "StatefulSet", "Pooler")
+    ]
+    assert len(templates) >= 5
+    for name, template in templates:
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(
+            template["metadata"]["labels"]
+        ), name
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -17,6 +17,7 @@
 - name: PGPASSWORD
   valueFrom:
     secretKeyRef: {name: {{ coalesce $reader (include "csb.superuserSecret" $root) }}, key: password}
+{{ include "csb.trustVariables" $root }}
 {{- end }}
 
 {{/* ROOT: where backups are kept, for shelf.py. */}}
@@ -55,6 +56,7 @@
     - {name: shelf, mountPath: /shelf}
     {{- end }}
     {{- include "csb.scratchMount" $root | nindent 4 }}
+    {{- include "csb.trustMount" $root | nindent 4 }}
 {{- end }}
 
 {{/* ROOT: what these steps share. A volume of the pod's own holds the dump, and the server it is tried in. */}}
@@ -79,6 +81,7 @@
     claimName: {{ include "csb.name" (list . "backup") }}
 {{- end }}
 {{ include "csb.scratch" . }}
+{{ include "csb.trust" . }}
 {{- end }}
 
 {{/* ROOT: what leads to the bucket. */}}

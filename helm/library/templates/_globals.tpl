@@ -15,6 +15,8 @@ redis:
   mode: embedded
   port: 6379
   egressTo: []
+trust:
+  existingSecret: ""
 networkPolicy:
   enabled: true
   dnsTo:

@@ -87,6 +87,33 @@ affinity:
       key: {{ index . 1 }}
 {{- end }}
 
+{{/* ROOT: whom a pod that reaches the stores trusts; libpq reads these two, rediss:// names the file in its URL. */}}
+{{- define "csb.trustVariables" -}}
+{{- $global := include "csb.global" . | fromYaml -}}
+{{- /* The small PostgreSQL speaks no TLS. */}}
+{{- if and $global.trust.existingSecret (ne $global.postgres.mode "embedded") -}}
+- {name: PGSSLMODE, value: verify-full}
+- {name: PGSSLROOTCERT, value: /etc/csb/trust/ca.crt}
+{{- end }}
+{{- end }}
+
+{{- define "csb.trustMount" -}}
+{{- if (include "csb.global" . | fromYaml).trust.existingSecret -}}
+- {name: trust, mountPath: /etc/csb/trust, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "csb.trust" -}}
+{{- with (include "csb.global" . | fromYaml).trust.existingSecret -}}
+- name: trust
+  secret:
+    secretName: {{ . }}
+    # Of CloudNativePG's the key of its authority stays out.
+    items:
+      - {key: ca.crt, path: ca.crt}
+{{- end }}
+{{- end }}
+
 {{/* A directory in memory for what a process writes: heartbeats of gunicorn, numbers of its metrics. */}}
 {{- define "csb.scratch" -}}
 - name: scratch
@@ -108,12 +135,14 @@ affinity:
   command: [csbctl, --actor, wait-for-schema, schema, wait, --timeout, "600"]
   env:
     {{- include "csb.secretVariable" (list .secret "CSB_DATABASE_URL") | nindent 4 }}
+    {{- include "csb.trustVariables" .root | nindent 4 }}
   {{- include "csb.container" . | nindent 2 }}
   resources:
     requests: {cpu: 10m, memory: 64Mi}
     limits: {memory: 128Mi}
   volumeMounts:
     {{- include "csb.scratchMount" . | nindent 4 }}
+    {{- include "csb.trustMount" .root | nindent 4 }}
 {{- end }}
 
 {{/* (list ROOT COMPONENT): one pod at a time may be evicted; a sick one always. */}}

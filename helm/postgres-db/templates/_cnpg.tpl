@@ -27,3 +27,15 @@ spec:
     - port: metrics
       interval: {{ $monitoring.interval }}
 {{- end }}
+
+{{/* ROOT: what leads to the cluster's API, whose address only the site knows. */}}
+{{- define "csb.postgres.egress.api" -}}
+- ports:
+    {{- range .Values.cnpg.egress.clusterApiPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.cnpg.egress.clusterApiTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
