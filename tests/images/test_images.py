@@ -295,8 +295,8 @@ def test_csbctl_reaches_the_platform(built: Built, database: Database, redis_url
 
 def _ok(url: str) -> bool:
     try:
-        return requests.get(url, timeout=2).status_code == 200
-    except requests.ConnectionError:
+        return requests.get(url, timeout=5).status_code == 200
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
