@@ -57,6 +57,7 @@ API: Final[Schema] = {
             "enabled": BOOLEAN,
             "parentRefs": OBJECTS,
             "hostnames": {"type": "array", "items": TEXT},
+            "requestTimeout": {"type": "string", "pattern": "^([1-9][0-9]{0,4}(s|m|h))?$"},
         }
     ),
     "ingressFrom": OBJECTS,

@@ -14,7 +14,7 @@ done
 for chart in helm/*/values.yaml; do
     helm-unittest --strict --with-subchart=false "$(dirname "$chart")" 2> >(grep -v 'found symbolic link' >&2)
 done
-sed 's#RUNBOOKS#https://example.org#' helm/csecbridge/files/alerts.yaml >.run/alerts.yaml
+sed 's#RUNBOOKS#https://example.org#; s#STANDBYS#2#' helm/csecbridge/files/alerts.yaml >.run/alerts.yaml
 promtool check rules .run/alerts.yaml
 promtool test rules tests/deploy/alerts.yaml
 exec .venv/bin/python -m pytest tests/deploy tests/logs "$@"

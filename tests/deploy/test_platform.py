@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pytest
 import yaml
 from tests.deploy import schemas
 from tests.deploy.charts import (
+    HELM,
     KUBERNETES,
     Manifest,
     containers,
@@ -18,7 +20,7 @@ from tests.deploy.charts import (
     rendered,
     run,
 )
-from tests.house import ROOT
+from tests.house import ROOT, text
 
 OVERLAYS: Final = ("dev", "staging", "production")
 ARCHIVED: Final = (
@@ -103,7 +105,22 @@ def _millicores(quantity: str | int) -> int:
 
 
 def _mebibytes(quantity: str) -> int:
-    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024, "Ti": 1024**2}[quantity[-2:]]
+
+
+def _volumes(manifests: tuple[Manifest, ...]) -> list[int]:
+    """Return what each volume asks for; a backup's and a restore's scratch volumes among them."""
+    asked = [m["spec"] for m in of_kind(manifests, "PersistentVolumeClaim")]
+    for manifest in of_kind(manifests, "StatefulSet"):
+        asked += [c["spec"] for c in manifest["spec"]["volumeClaimTemplates"]]
+    for _, pod in pods(manifests):
+        own = [v["ephemeral"] for v in pod["spec"].get("volumes", []) if "ephemeral" in v]
+        asked += [volume["volumeClaimTemplate"]["spec"] for volume in own]
+    sizes = [spec["resources"]["requests"]["storage"] for spec in asked]
+    for cluster in of_kind(manifests, "Cluster"):
+        # One more: the operator makes an instance anew beside the volume of the broken one.
+        sizes += [cluster["spec"]["storage"]["size"]] * (cluster["spec"]["instances"] + 1)
+    return [_mebibytes(size) for size in sizes]
 
 
 def _most(manifests: tuple[Manifest, ...]) -> dict[str, int]:
@@ -140,7 +157,9 @@ def _most(manifests: tuple[Manifest, ...]) -> dict[str, int]:
 def test_the_quota_has_room_for_the_preset(overlay: str, preset: str) -> None:
     (quota,) = of_kind(built(overlay), "ResourceQuota")
     hard = quota["spec"]["hard"]
-    most = _most(rendered(preset=preset))
+    most, volumes = _most(rendered(preset=preset)), _volumes(rendered(preset=preset))
+    assert len(volumes) <= int(hard["persistentvolumeclaims"])
+    assert sum(volumes) <= _mebibytes(hard["requests.storage"])
     assert most["pods"] <= int(hard["pods"])
     assert most["requests.cpu"] <= _millicores(hard["requests.cpu"])
     assert most["requests.memory"] <= _mebibytes(hard["requests.memory"])
@@ -161,3 +180,25 @@ def test_production_wants_digests() -> None:
     assert "@sha256:" in said
     assert "@sha256:" in str(of_kind(built("staging"), "ValidatingAdmissionPolicy"))
     assert "@sha256:" not in str(of_kind(built("dev"), "ValidatingAdmissionPolicy"))
+
+
+def test_production_as_the_page_has_it_is_admitted(tmp_path: Path) -> None:
+    page = text(ROOT / "docs/install.md").partition("## Production")[2]
+    (tmp_path / "yours.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    chart, preset = HELM / "csecbridge", HELM / "csecbridge/presets/ha.yaml"
+    said = run("helm", "template", "csecbridge", str(chart), "--namespace", "csb-app",
+               *("--values", str(preset), "--values", str(tmp_path / "yours.yaml")))  # fmt: skip
+    manifests = tuple(m for m in yaml.load_all(said, Loader=yaml.CSafeLoader) if m)
+    for manifest in manifests:
+        schemas.check(manifest, KUBERNETES[-1])
+    images = {c["image"] for _, pod in pods(manifests) for c in containers(pod)}
+    assert len(images) == 5
+    assert {image for image in images if "@sha256:" not in image} == set()
+
+
+def test_production_admits_what_cloudnativepg_starts() -> None:
+    """Its operator names images by version; only in pods that carry its labels."""
+    (policy,) = of_kind(built("production"), "ValidatingAdmissionPolicy")
+    (rule,) = [v for v in policy["spec"]["validations"] if "digest" in v["message"]]
+    assert "c.image.startsWith('ghcr.io/cloudnative-pg/')" in rule["expression"]
+    assert "'cnpg.io/poolerName' in object.metadata.labels" in rule["expression"]

@@ -67,6 +67,10 @@ def test_the_schema_refuses(chart: str, value: str) -> None:
         (("worker.workers.sandbox.longestSeconds=600",), "must exceed longestSeconds (600) by 10"),
         (("worker.workers.sandbox.resources.limits.memory=2Gi",), "what stands ready need"),
         (("redis.embedded.maxMemory=700Mi",), "more than three quarters"),
+        (
+            ("backup.enabled=true", "postgres-db.embedded.storage.size=1Ti"),
+            "restored beside its dump, needs 838860 Mi",
+        ),
         (("api-service.replicas=9",), "all pods together may open"),
         (("migrations.mode=hook",), "the database must be external"),
         (("global.postgres.mode=external",), "say where the external PostgreSQL is"),

@@ -1,6 +1,8 @@
-{{/* A quantity of memory (Mi or Gi) in MiB. */}}
+{{/* A quantity of memory or of a volume (Mi, Gi, Ti) in MiB. */}}
 {{- define "csb.mebibytes" -}}
-{{- if hasSuffix "Gi" . -}}
+{{- if hasSuffix "Ti" . -}}
+{{- mul 1048576 (trimSuffix "Ti" . | int) -}}
+{{- else if hasSuffix "Gi" . -}}
 {{- mul 1024 (trimSuffix "Gi" . | int) -}}
 {{- else if hasSuffix "Mi" . -}}
 {{- trimSuffix "Mi" . | int -}}
