@@ -24,10 +24,10 @@ trap ended EXIT
 kubectl apply -k platform-config/overlays/dev
 python3 helm/make_secrets.py | kubectl create -n "$namespace" -f -
 
-# Prometheus' operator is not there; two of each are enough for a runner.
+# Prometheus' operator is not there; and two sandboxes that ask for a core each are more than a runner has.
 helm install csecbridge helm/csecbridge -n "$namespace" -f helm/csecbridge/presets/small.yaml \
     --set global.images.registry="$registry" --set global.monitoring.enabled=false \
-    --set console.enabled=true --wait --timeout 15m
+    --set worker.workers.sandbox.resources.requests.cpu=250m --set console.enabled=true --wait --timeout 15m
 helm test csecbridge -n "$namespace" --logs --timeout 5m
 
 say 'a privileged pod is refused'
