@@ -81,10 +81,13 @@ class Container:
             process = subprocess.Popen(
                 self.enter(self.command()), env=self.environ(env), stdout=out, stderr=out
             )
+        service = Service(process=process, log=log)
         try:
-            yield Service(process=process, log=log)
+            yield service
         finally:
             if process.poll() is None:
+                # Its end is that of its namespace; what `unshare` asked for is forgotten with root.
+                service.signal(signal.SIGKILL)
                 process.kill()
                 process.wait()
 
@@ -97,10 +100,15 @@ class Service:
     log: Path
 
     def stop(self, seconds: float) -> int:
-        """Send the program SIGTERM, as process 1 of its namespace; returns what it ended with."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        os.kill(int(children.split()[0]), signal.SIGTERM)
+        """Send the program SIGTERM; returns what it ended with."""
+        self.signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal, as process 1 of its namespace."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for child in children.split():
+            os.kill(int(child), number)
 
     def await_(self, ready: Any, seconds: float = 60) -> None:
         """Wait until `ready()` is true; fails with the end of the log."""
