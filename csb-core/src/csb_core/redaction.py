@@ -24,10 +24,11 @@ _SECRET_NAME: Final = re.compile(
 #: csb_<key id>_<secret>; the id may be read, the secret may not, not even cut short.
 _OUR_TOKEN: Final = re.compile(r"(csb_[a-z0-9]{12}_)[A-Za-z0-9]+")
 
-#: `Authorization: ...`, `X-Auth-Token=...`, `"SecretAccessKey": "..."`, `password=...`.
+#: `Authorization: ...`, `X-Auth-Token=...`, `"SecretAccessKey": "..."`, `password=...`. A name is
+#: looked at from its beginning only, or a long one would be searched from each of its letters.
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( \b (?: [a-z0-9_-]* (?: passw(?:or)?d | secret | secret[_-]?(?:access[_-]?)?key
+    ( (?<![a-z0-9_-]) (?: [a-z0-9_-]* (?: passw(?:or)?d | secret | secret[_-]?(?:access[_-]?)?key
                          | (?:session|auth|access|refresh|security)[_-]?token
                          | authori[sz]ation | api[_-]?key | private[_-]?key ) )
       (?: \\* ["'] \s* [:=,] | \s* [:=] ) \s* (?: b? \\* ["'] )?
