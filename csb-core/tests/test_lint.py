@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -260,9 +261,9 @@ def _asked(source: str) -> dict[str, Any]:
 # Its own limits.
 
 
-def test_a_source_that_takes_too_long_has_a_finding_for_it() -> None:
-    limits = LintLimits(wall=timedelta(seconds=0.001))
-    assert rules(check(GOOD, limits=limits)) == ["SYN002"]
+def test_a_machine_that_is_too_busy_is_not_the_source_s_fault() -> None:
+    with pytest.raises(LintUnavailable, match="in time"):
+        check(GOOD, limits=LintLimits(wall=timedelta(seconds=0.001)))
 
 
 def test_a_source_that_takes_too_much_memory_has_a_finding_for_it() -> None:
@@ -733,7 +734,8 @@ def test_no_process_and_no_descriptor_is_left() -> None:
     before = left()
     for source in (GOOD, HOSTILE["minus"], HOSTILE["nulls"]):
         check(source)
-    check(GOOD, limits=LintLimits(wall=timedelta(seconds=0.001)))
+    with suppress(LintUnavailable):
+        check(GOOD, limits=LintLimits(wall=timedelta(seconds=0.001)))
     assert left() == before
 
 

@@ -34,7 +34,8 @@ _EXHAUSTED: Final = Answer(
 def ask(question: Mapping[str, Any], limits: LintLimits) -> Answer:
     """Return what the inspector says; a source that ends it has a finding for that.
 
-    Raises LintUnavailable when no process could be started or its answer is not understood.
+    Raises LintUnavailable when no process could be started, it got no turn in time, or its answer
+    is not understood.
     """
     try:
         answer, code = _talk(json.dumps(question).encode(), limits)
@@ -46,7 +47,7 @@ def ask(question: Mapping[str, Any], limits: LintLimits) -> Answer:
 
 
 def _talk(data: bytes, limits: LintLimits) -> tuple[bytes | None, int | None]:
-    """Return the answer, None when it came not in time or is too long, and the exit status."""
+    """Return the answer, None when it is too long, and the exit status."""
     read_end, write_end = os.pipe()
     try:
         with _inspector(data, write_end, limits) as process:
@@ -86,7 +87,11 @@ def _inspector(
 
 
 def _read(read_end: int, limits: LintLimits) -> bytes | None:
-    """Read until the end; None when the deadline came first or more came than may."""
+    """Read until the end; None when more came than may.
+
+    Raises LintUnavailable at the deadline: a source that is to blame meets the limit of processor
+    time long before, so it is the machine that is too busy.
+    """
     deadline = time.monotonic() + limits.wall.total_seconds()
     parts: list[bytes] = []
     length = 0
@@ -95,7 +100,7 @@ def _read(read_end: int, limits: LintLimits) -> bytes | None:
         while length <= limits.answer_bytes:
             left = deadline - time.monotonic()
             if left <= 0 or not selector.select(left):
-                return None
+                raise LintUnavailable("the inspector did not come to its end in time; try again")
             part = os.read(read_end, 65536)
             if not part:
                 return b"".join(parts)
