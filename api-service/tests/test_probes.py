@@ -125,3 +125,15 @@ def test_metrics_have_a_listener_of_their_own(client: FlaskClient) -> None:
     assert 'csb_queue_depth{provider="aws"} 1.0' in shown.text
     assert client.get(URL, environ_overrides=port).status_code == 404
     assert client.get("/metrics").status_code == 404
+
+
+def test_what_a_caller_makes_up_is_no_label(app: Flask) -> None:
+    stranger = app.test_client()
+    for number in range(3):
+        assert stranger.open(URL, method=f"MADE{number}").status_code == 405
+        assert stranger.open(f"/up/{number}", method=f"MADE{number}").status_code == 404
+
+    shown = stranger.get("/metrics", environ_overrides={"SERVER_PORT": "9090"}).text
+    assert 'csb_http_request_seconds_count{method="none",route="none",status="405"}' in shown
+    assert "MADE" not in shown
+    assert "/up/" not in shown
