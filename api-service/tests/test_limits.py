@@ -73,6 +73,19 @@ def test_batch_counts_tenfold(make_app: Callable[..., Any], tenant: Any) -> None
     assert client.post(f"{URL}/batch", json={}, headers=headers).status_code == 429
 
 
+def test_batch_of_a_key_that_may_call_less_than_ten_times_takes_all_it_may(
+    make_app: Callable[..., Any], new_tenant: Callable[..., Any]
+) -> None:
+    client = make_app().test_client()
+    headers = {"X-Auth-Token": new_tenant(requests_per_minute=4).token}
+    codes = [
+        client.post(f"{URL}/batch", json={}, headers=headers).status_code,
+        client.get(URL, headers=headers).status_code,
+        client.post(f"{URL}/batch", json={}, headers=headers).status_code,
+    ]
+    assert codes == [422, 429, 429]
+
+
 class Clock:
     """A clock that stands where it is put."""
 

@@ -99,7 +99,9 @@ def test_rates_are_read(monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
     assert load(ApiSettings).rate_limit_key == rate
 
 
-@pytest.mark.parametrize("rate", ["", "lots", "600", "600/fortnight", "-1/minute"])
+@pytest.mark.parametrize(
+    "rate", ["", "lots", "600", "600/fortnight", "-1/minute", "0/minute", "5/0 second"]
+)
 def test_what_is_no_rate_is_refused(monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
     monkeypatch.setenv("CSB_RATE_LIMIT_KEY", rate)
     with pytest.raises(ConfigurationError, match="CSB_RATE_LIMIT_KEY"):

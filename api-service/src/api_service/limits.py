@@ -84,6 +84,7 @@ class Limits:
         return key if key.remaining <= tenant.remaining else tenant
 
     def _hit(self, whose: str, item: RateLimitItem, who: str, cost: int) -> Standing:
+        cost = min(cost, item.amount)  # what costs more than there is takes all there is
         key, window = item.key_for(whose, who), item.get_expiry()
         if self._strategy.hit(item, whose, who, cost=cost):
             used, left = self.counters.standing(key, window)

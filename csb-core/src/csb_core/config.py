@@ -38,7 +38,7 @@ def _checked(url: SecretStr, prefixes: tuple[str, ...]) -> SecretStr:
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-Rate = Annotated[str, Field(pattern=r"^\d+ ?/ ?(\d+ ?)?(second|minute|hour|day)$")]
+Rate = Annotated[str, Field(pattern=r"^[1-9]\d* ?/ ?([1-9]\d* ?)?(second|minute|hour|day)$")]
 
 
 class Settings(BaseSettings):
