@@ -319,6 +319,7 @@ def test_keys_are_the_documented_ones() -> None:
     assert keys.status(request) == f"cache:status:{request}"
     assert keys.floor(request) == f"cache:floor:{request}"
     assert keys.moved(request) == f"moved:{request}"
+    assert keys.limit("key/k/60/1/minute", 7) == "limit:key/k/60/1/minute:7"
 
 
 def test_tokens_have_their_shape_and_never_repeat() -> None:

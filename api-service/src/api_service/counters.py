@@ -19,6 +19,7 @@ from limits.storage import Storage
 from limits.storage.base import SlidingWindowCounterSupport
 
 from api_service.circuit import Circuit
+from csb_core import keys
 from csb_core.errors import CacheUnavailable
 
 #: More keys than this are not remembered from one window to the next.
@@ -128,8 +129,8 @@ class SharedCounters(Storage, SlidingWindowCounterSupport):
     def _exchange(self, due: list[tuple[str, _Count, int]]) -> list[tuple[int, int]]:
         with self._redis.pipeline(transaction=False) as pipe:
             for key, count, sent in due:
-                name = f"limit:{key}:{count.window}"
-                pipe.get(f"limit:{key}:{count.window - 1}")
+                name = keys.limit(key, count.window)
+                pipe.get(keys.limit(key, count.window - 1))
                 pipe.incrby(name, sent)
                 pipe.expire(name, count.expiry * 2)
             answers = pipe.execute()

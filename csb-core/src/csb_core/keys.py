@@ -45,13 +45,18 @@ def status(correlation_id: UUID | str) -> str:
 
 
 def floor(correlation_id: UUID | str) -> str:
-    """The lowest version that may still be cached (a STRING, an integer)."""
+    """The lowest version that may still be cached, and the floor's epoch (a STRING)."""
     return f"cache:floor:{correlation_id}"
 
 
 def moved(correlation_id: UUID | str) -> str:
     """Where the new version is told to whoever waits for a move (a CHANNEL)."""
     return f"moved:{correlation_id}"
+
+
+def limit(counted: str, window: int) -> str:
+    """What was used up of a rate limit in one of its windows (a STRING, an integer)."""
+    return f"limit:{counted}:{window}"
 
 
 def util(digest: str) -> str:

@@ -49,7 +49,10 @@ def insert(conn: Connection, drafts: Sequence[Draft]) -> list[Accepted]:
     a draft's own id is a row already.
     """
     rows = conn.execute(
-        "SELECT * FROM csb_app.submit(%s::json)",
+        """
+        SELECT asked, outcome, correlation_id, status, version, created_at, rung_at
+          FROM csb_app.submit(%s::json)
+        """,
         (orjson.dumps([_item(draft) for draft in drafts]).decode(),),
     ).fetchall()
     answers = {
