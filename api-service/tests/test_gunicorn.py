@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -109,6 +110,19 @@ def test_fifty_identical_posts_at_once_are_one_request(server: Server, tenant: A
 
     assert sorted(r.status_code for r in answered) == [200] * 49 + [202]
     assert len({r.json()["correlation_id"] for r in answered}) == 1
+
+
+def test_chunks_that_are_none_are_the_callers_fault(server: Server, tenant: Any) -> None:
+    where = urlsplit(server.url)
+    head = (
+        f"POST {URL} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {tenant.token}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname, where.port), timeout=10) as caller:
+        caller.sendall(f"{head}zz\r\n".encode())
+        answer = caller.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert '"code":"bad_request"' in answer
 
 
 def test_long_polls_of_both_processes_wake_up(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api_service.call import Call
@@ -25,12 +26,15 @@ _KEY: Final = re.compile(r"[!-~]{1,128}")
 def read_json(most_bytes: int) -> Any:
     """Return the value of the body.
 
-    Raises UnsupportedMediaType, Malformed, TooDeep, Invalid; werkzeug raises 413.
+    Raises UnsupportedMediaType, BadRequest, Malformed, TooDeep, Invalid; werkzeug raises 413.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send the body as application/json")
     request.max_content_length = most_bytes + 1  # a chunked body is cut there, not refused
-    data = request.get_data(cache=False)
+    try:
+        data = request.get_data(cache=False)
+    except ParseException as exc:  # gunicorn reads a chunked body only as it is asked for
+        raise BadRequest("the chunks of the body are not as HTTP asks") from exc
     if len(data) > most_bytes:
         raise RequestEntityTooLarge
     return body.parse(data)
