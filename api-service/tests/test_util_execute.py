@@ -331,6 +331,46 @@ def test_executions_of_a_util_are_found_with_it(
     assert client.get(f"{here}?cursor=%21").status_code == 400
 
 
+def test_page_of_executions_holds_no_more_than_the_process_can_bear(
+    client: FlaskClient, new_util: Callable[..., Any], run: Callable[..., None]
+) -> None:
+    util, made = new_util(), []
+    for number in range(12):
+        made.append(client.post(url(util), json={"input": number}).get_json()["execution_id"])
+        run(made[-1], "x" * 1_000_000)
+    here = f"{UTILS}/{util['util_id']}/executions?limit=200"
+
+    first = client.get(here)
+    assert len(first.data) < 9_000_000
+    cursor = first.get_json()["next_cursor"]
+    rest = client.get(f"{here}&cursor={cursor}").get_json()
+
+    found = [item["correlation_id"] for item in first.get_json()["items"] + rest["items"]]
+    assert found == made[::-1]
+    assert rest["next_cursor"] is None
+
+
+def test_an_execution_larger_than_a_page_is_a_page(
+    client: FlaskClient,
+    new_util: Callable[..., Any],
+    run: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    util, made = new_util(), []
+    for number in range(2):
+        made.append(client.post(url(util), json={"input": number}).get_json()["execution_id"])
+        run(made[-1], "x" * 1_000)
+    monkeypatch.setattr(util_executions, "MOST_BYTES", 100)
+    here = f"{UTILS}/{util['util_id']}/executions"
+
+    first = client.get(here).get_json()
+    rest = client.get(f"{here}?cursor={first['next_cursor']}").get_json()
+
+    assert [item["correlation_id"] for item in first["items"]] == made[1:]
+    assert [item["correlation_id"] for item in rest["items"]] == made[:1]
+    assert rest["next_cursor"] is None
+
+
 def test_fifty_identical_posts_at_once_are_one_execution(
     app: Flask, tenant: Any, new_util: Callable[..., Any], database: Database
 ) -> None:

@@ -158,7 +158,7 @@ def test_a_grantee_sees_the_util_and_nothing_else_of_its_owner(
         assert _ids(conn, "csb_utils") == [near.util]
         assert [one.share_id for one in util_shares.list_of(conn, near.util)] == [ours]
         assert util_rules.list_all(conn) == []
-        assert util_executions.list_of(conn, near.util) == []
+        assert util_executions.list_of(conn, near.util).requests == []
         found = util_executions.resolve(conn, near.util)
         for table in ("csb_requests", "csb_requests_audit", "csb_util_rules"):
             owners = f"SELECT FROM csb_app.{table} WHERE tenant_id = %s"
@@ -174,11 +174,11 @@ def test_an_owner_does_not_see_who_runs_its_util(near: Neighbours) -> None:
     theirs = make_util_draft(near.database.api, near.grantee, near.util)
     submit(near.database, theirs)
     with as_tenant(near.database.api, near.grantee) as conn:
-        [run] = util_executions.list_of(conn, near.util)
+        [run] = util_executions.list_of(conn, near.util).requests
         assert run.correlation_id == theirs.correlation_id
         assert run.tenant_id == near.grantee  # it runs as its caller's tenant
     with as_tenant(near.database.api, near.owner) as conn:
-        assert util_executions.list_of(conn, near.util) == []
+        assert util_executions.list_of(conn, near.util).requests == []
         assert conn.execute("SELECT FROM csb_app.csb_requests").rowcount == 0
 
 

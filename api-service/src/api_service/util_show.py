@@ -132,9 +132,9 @@ def list_executions(deps: Deps, call: Call, util_id: str) -> Response:
     wanted, caller = id_of(util_id, "util"), call.caller
     with tenant_transaction(deps.pool, caller.tenant_id, key_id=caller.key_id) as conn:
         util_store.seen(conn, wanted)
-        found = util_executions.list_of(conn, wanted, action=action, before=before, limit=limit + 1)
-    more, found = len(found) > limit, found[:limit]
-    return answer(page(found, id_text(found[-1].correlation_id) if more else None))
+        found = util_executions.list_of(conn, wanted, action=action, before=before, limit=limit)
+    later = found.go_on_before
+    return answer(page(found.requests, id_text(later) if later else None))
 
 
 def _filters(asked: Mapping[str, str]) -> Filters:

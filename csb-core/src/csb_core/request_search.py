@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -12,13 +11,12 @@ from psycopg.rows import dict_row
 
 from csb_core.db import Connection
 from csb_core.models import Request
+from csb_core.request_page import MOST_BYTES, Page
 from csb_core.requests import request_of
 from csb_core.states import FINAL, Status
 
 #: How many requests a page looks at, at most; the first number is nearly always enough.
 MOST_LOOKED_AT: Final = (1_000, 20_000)
-#: What its requests hold together, at most, unless it is one alone: some carry megabytes.
-MOST_BYTES: Final = 8_388_608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +33,6 @@ class Filters:
     util_id: UUID | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What was found, newest first, and before which id to go on; None: there is no more."""
-
-    requests: Sequence[Request]
-    go_on_before: UUID | None
 
 
 def search(conn: Connection, filters: Filters, *, before: UUID | None, limit: int) -> Page:

@@ -14,6 +14,7 @@ from psycopg.rows import class_row, dict_row
 
 from csb_core.db import Connection
 from csb_core.models import Request
+from csb_core.request_page import MOST_BYTES, Page
 from csb_core.requests import request_of
 from csb_core.util_models import Ceilings, Runnable, Util, UtilVersion
 
@@ -84,26 +85,59 @@ def list_of(
     action: str = "run_util",
     before: UUID | None = None,
     limit: int = 50,
-) -> list[Request]:
-    """The caller's tenant's executions of a util (or tests of it), newest first."""
+) -> Page:
+    """A page of the caller's tenant's executions of a util (or tests of it), newest first.
+
+    It holds MOST_BYTES at most, unless it is of one execution: a value may be a megabyte.
+    """
     with conn.cursor(row_factory=dict_row) as cur:
         cur.execute(
             """
-            SELECT correlation_id, tenant_id, status, version, cloud_provider, action, account_id,
-                   payload, client_request_id, attempt, max_attempts, result, changed, error,
-                   requested_by, replay_of, available_at, created_at, updated_at, started_at,
-                   finished_at, util_id, util_version, util_digest, util_limits
-              FROM csb_app.csb_requests
-             WHERE tenant_id = (SELECT csb_app.current_tenant())
-               AND util_id = %(util_id)s
-               AND action = %(action)s
-               AND (%(before)s::uuid IS NULL OR correlation_id < %(before)s)
-             ORDER BY correlation_id DESC
-             LIMIT %(limit)s
+            WITH found AS MATERIALIZED (
+                SELECT correlation_id, tenant_id, status, version, cloud_provider, action,
+                       account_id, payload, client_request_id, attempt, max_attempts, result,
+                       changed, error, requested_by, replay_of, available_at, created_at,
+                       updated_at, started_at, finished_at, util_id, util_version, util_digest,
+                       util_limits
+                  FROM csb_app.csb_requests
+                 WHERE tenant_id = (SELECT csb_app.current_tenant())
+                   AND util_id = %(util_id)s
+                   AND action = %(action)s
+                   AND (%(before)s::uuid IS NULL OR correlation_id < %(before)s)
+                 ORDER BY correlation_id DESC
+                 LIMIT %(limit)s + 1),
+            weighed AS (
+                SELECT correlation_id, row_number() OVER newest AS place,
+                       sum(octet_length(payload::text) + COALESCE(octet_length(result::text), 0))
+                           OVER newest AS bytes
+                  FROM found
+                WINDOW newest AS (ORDER BY correlation_id DESC))
+            SELECT f.correlation_id, f.tenant_id, f.status, f.version, f.cloud_provider, f.action,
+                   f.account_id, f.payload, f.client_request_id, f.attempt, f.max_attempts,
+                   f.result, f.changed, f.error, f.requested_by, f.replay_of, f.available_at,
+                   f.created_at, f.updated_at, f.started_at, f.finished_at, f.util_id,
+                   f.util_version, f.util_digest, f.util_limits,
+                   (SELECT count(*) FROM found) AS number
+              FROM found f
+              JOIN weighed w ON w.correlation_id = f.correlation_id
+             WHERE w.place = 1
+                OR (w.place <= %(limit)s AND w.bytes <= %(most_bytes)s)
+             ORDER BY f.correlation_id DESC
             """,
-            {"util_id": util_id, "action": action, "before": before, "limit": limit},
+            {
+                "util_id": util_id,
+                "action": action,
+                "before": before,
+                "limit": limit,
+                "most_bytes": MOST_BYTES,
+            },
         )
-        return [request_of(row) for row in cur.fetchall()]
+        rows = cur.fetchall()
+    more = bool(rows) and rows[0]["number"] > len(rows)
+    return Page(
+        requests=[request_of(row) for row in rows],
+        go_on_before=rows[-1]["correlation_id"] if more else None,
+    )
 
 
 def unfinished_test(conn: Connection, util_id: UUID, version: int) -> Request | None:
