@@ -170,6 +170,7 @@ def test_what_is_no_request_is_told_so(
     assert answered.mimetype == "application/problem+json"
     problem = answered.get_json()
     assert problem["code"] == code
+    assert ("1,048,576 bytes" in problem["detail"]) == (status == 413)
     assert problem["type"] == f"urn:csb:problem:{code}"
     assert problem["request_id"] == answered.headers["X-Request-ID"]
 

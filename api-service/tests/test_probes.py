@@ -47,6 +47,7 @@ def test_ready_asks_postgresql_and_redis(app: Flask) -> None:
         ("/", "GET", 404),
         ("/metrics", "GET", 404),
         ("/api/v1/nothing", "GET", 404),
+        ("/api//v1/requests", "GET", 404),
         (URL, "DELETE", 405),
         (URL, "OPTIONS", 405),
         (f"{URL}/x", "PUT", 405),
@@ -59,6 +60,7 @@ def test_what_is_not_there_is_a_problem(app: Flask, path: str, method: str, stat
     assert answered.get_json()["request_id"] == answered.headers["X-Request-ID"]
     if status == 405:
         assert "GET" in answered.headers["Allow"]
+        assert answered.headers["Allow"] in answered.get_json()["detail"]
 
 
 def test_crash_is_a_problem_that_tells_nothing(

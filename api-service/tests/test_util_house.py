@@ -55,6 +55,7 @@ def test_rules_are_for_administrators(
     assert author.delete(f"{UTILS}/rules/mine").status_code == 403
     assert author.get(f"{UTILS}/rules").status_code == 200
     assert client.put(f"{UTILS}/rules/9", json=RULE).status_code == 400
+    assert client.delete(f"{UTILS}/rules/x%00").status_code == 404
     assert client.put(f"{UTILS}/rules/x", json={**RULE, "kind": "burn"}).status_code == 422
     lines = client.put(f"{UTILS}/rules/x", json={**RULE, "kind": "max_lines", "pattern": "ten"})
     assert [e["pointer"] for e in lines.get_json()["errors"]] == ["/pattern"]

@@ -63,6 +63,8 @@ def test_created_util_has_every_field(client: FlaskClient, body: Body, tenant: A
     assert read.get_json() == util
     unchanged = client.get(util["links"]["self"], headers={"If-None-Match": '"1"'})
     assert (unchanged.status_code, unchanged.data) == (304, b"")
+    weak = client.get(util["links"]["self"], headers={"If-None-Match": 'W/"1"'})
+    assert weak.status_code == 304
 
 
 def test_code_is_refused_with_its_places(client: FlaskClient, body: Body) -> None:

@@ -30,6 +30,7 @@ def create_app(
 ) -> Flask:
     """Make the app and open what it needs; call it after the fork, never before."""
     app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # it redirects in HTML, to whatever Host the caller names
     deps = deps or open_deps(app, settings, contract)
     app.extensions[_DEPS] = deps
     app.config["OPENAPI"] = orjson.dumps(openapi.write(deps.contract, ROUTES))

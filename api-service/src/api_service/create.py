@@ -41,7 +41,8 @@ def require_accepted(draft: Draft, answer: Answer) -> Accepted:
         )
     if answer.outcome == "account_not_registered":
         raise AccountNotRegistered(
-            f"account {draft.payload.get('account_id')} is not registered for your tenant"
+            f"account {draft.payload.get('account_id')} is not registered for your tenant; "
+            "an operator does that: csbctl account register"
         )
     if answer.outcome == "util_not_found":
         raise NotFound("your key may run no util with this id")

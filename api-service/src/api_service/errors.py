@@ -253,9 +253,14 @@ def _tell_http(error: HTTPException) -> Response:
     status = error.code or 500
     code, title = _OF_STATUS.get(status, ("http_error", "The request was not served"))
     headers: dict[str, str] = {}
+    detail = "See GET /api/v1/openapi.json for what can be asked, and how."
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    detail = "See GET /api/v1/openapi.json for what can be asked, and how."
+        detail = f"Allowed here: {headers['Allow']}."
+    elif status == 413 and request.max_content_length:
+        detail = (
+            f"At most {request.max_content_length - 1:,} bytes are taken here; send less at once."
+        )
     return _response(problem(code, status, title, detail), headers)
 
 

@@ -64,6 +64,6 @@ def _is_awaited(shown: Shown) -> bool:
 
 
 def _is_known(etag: str) -> bool:
-    return "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains(
+    return "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
         etag.strip('"')
     )

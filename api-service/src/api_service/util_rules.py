@@ -16,7 +16,7 @@ from api_service.incoming import query, read_json
 from api_service.util_documents import rule_document
 from csb_core import util_rules
 from csb_core.db import tenant_transaction
-from csb_core.errors import Conflict
+from csb_core.errors import Conflict, NotFound
 from csb_core.lint import OwnRule
 
 _ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -64,6 +64,8 @@ def put_rule(deps: Deps, call: Call, rule_id: str) -> Response:
 def delete_rule(deps: Deps, call: Call, rule_id: str) -> Response:
     """Drop a rule."""
     query(frozenset())
+    if not _ID.fullmatch(rule_id):
+        raise NotFound("this tenant has no rule with this id")
     with changing(deps, call) as conn:
         util_rules.delete(conn, rule_id)
     return answer({"rule_id": rule_id, "status": "deleted"})

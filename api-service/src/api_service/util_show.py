@@ -51,7 +51,9 @@ def show_util(deps: Deps, call: Call, util_id: str) -> Response:
         util = util_store.seen(conn, id_of(util_id, "util"))
         version = util_versions.get(conn, util.util_id, util.version)
     etag = etag_of(util)
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains(etag.strip('"')):
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
+        etag.strip('"')
+    ):
         return Response(status=304, headers={"ETag": etag})
     return answer(util_document(util, version), ETag=etag)
 

@@ -112,7 +112,7 @@ def how_to_go_on(screen: Screen, values: Mapping[str, str], utils: Mapping[str, 
         "kind": "transformer",
         "code": 'def transform(data):\n    return {"greeting": "Hello " + data["name"]}\n',
     }
-    screen.line(f"""  Utils: all there are, one that runs, and one of your own
+    screen.line(f"""  Utils: those with the tag ioc, a run of one of them, and one of your own
 
   curl -s '{url}{UTILS}?tag=ioc' -H 'X-Auth-Token: {token}'
   curl -s '{url}{UTILS}/{utils["ioc_extract"]}/execute?wait=10' {headers} \\
