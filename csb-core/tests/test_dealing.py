@@ -300,16 +300,16 @@ def test_who_waits_is_woken_by_what_others_leave(queue: Queue, redis_url: str) -
     assert woken[0] - began < 1
 
 
-def test_who_knows_that_nothing_is_for_him_sleeps_on_until_nudged(queue: Queue) -> None:
+def test_who_knows_that_nothing_is_for_him_sleeps_on_until_something_comes(queue: Queue) -> None:
     queue.publish(of(A, 9))
     queue.deal(1)
     assert queue.redis.exists(keys.queue_baton(PROVIDER))
     began = time.monotonic()
-    assert queue.wait(0.3, nudged="w") is None
+    assert queue.wait(0.3, baton=False) is None
     assert time.monotonic() - began > 0.25
-    queue.nudge("w")
-    assert 0 < queue.redis.ttl(keys.queue_nudge(PROVIDER, "w")) <= 60
-    assert queue.wait(5, nudged="w") is None
+    [late] = of(B, 1)
+    queue.publish([late])
+    assert queue.wait(5, baton=False) == late
     assert time.monotonic() - began < 2
 
 

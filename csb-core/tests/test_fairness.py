@@ -16,10 +16,12 @@ import pytest
 from tiny import PROVIDER, Act, Tiny, done, eventually
 
 from csb_core import keys, leases
+from csb_core.db import Connection
 from csb_core.models import Lease, Outcome
 from csb_core.queue import Queue, decode
 from csb_core.states import Status
 from csb_core.worker.action import Attempt
+from csb_core.worker.main import WorkerProcess
 from csb_core.worker.rescuer import HIGH_WATER, Rescuer
 
 #: Of eight slots, what one tenant alone may hold.
@@ -141,7 +143,7 @@ def test_what_is_on_its_way_to_a_lease_counts_as_well(
 
 
 def test_a_slot_that_is_given_back_is_used_at_once(tiny: Tiny) -> None:
-    """The intake then waits in Redis, where nothing comes: the process nudges itself."""
+    """While the doorman waits in Redis, where nothing comes."""
     held = Held()
     flood = tiny.submit(20, "held")
     with tiny.working({"held": Act(do=held)}, block_seconds=4.0):
@@ -300,3 +302,122 @@ def test_depth_and_age_count_every_list(tiny: Tiny) -> None:
         timedelta(seconds=99) < timedelta(seconds=reading.oldest_seconds) < timedelta(seconds=130)
     )
     worker.pool.close()
+
+
+# -- the door, and the express lane
+
+
+def test_a_single_request_waits_for_no_batch_of_a_flood(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, record = leases.claim, leases.record
+
+    def slow_claim(conn: Connection, candidates: Any, **more: Any) -> Any:
+        time.sleep(0.7 * (len(candidates) > 1))
+        return claim(conn, candidates, **more)
+
+    def slow_record(conn: Connection, ends: Any, **more: Any) -> Any:
+        time.sleep(0.7 * (len(ends) > 1))
+        return record(conn, ends, **more)
+
+    monkeypatch.setattr(leases, "claim", slow_claim)
+    monkeypatch.setattr(leases, "record", slow_record)
+    other = tiny.another_tenant()
+    flood = tiny.submit(60)
+    with tiny.working(block_seconds=2.0) as worker:
+        eventually(lambda: worker.loop.slots.coming().total() == PORTION)
+        single = []
+        for _ in range(3):
+            single += tiny.submit(tenant=other)
+            tiny.await_ends(single)
+        assert tiny.times(single)[-1] < 0.6
+        assert tiny.await_ends(flood) == {"SUCCESS": 60}
+
+
+def test_what_the_express_lane_cannot_claim_is_explained_behind_it(tiny: Tiny) -> None:
+    [forged] = tiny.submit(ring=False)
+    tiny.push(tiny.message(forged).replace(b'"number":0', b'"number":1'))
+    with tiny.working() as worker:
+        eventually(lambda: tiny.security_events() == {"message_forged": 1})
+        eventually(lambda: not worker.loop.slots.coming() and worker.loop.slots.total == 8)
+        tiny.push(tiny.message(forged))
+        assert tiny.await_ends([forged]) == {"SUCCESS": 1}
+
+
+def blocked(tiny: Tiny) -> bool:
+    """Whether somebody waits in Redis."""
+    return bool(tiny.redis.info("clients")["blocked_clients"])
+
+
+@pytest.fixture
+def door(tiny: Tiny) -> Iterator[WorkerProcess]:
+    """A worker of which nothing runs but the doorman."""
+    worker = tiny.worker(block_seconds=2.0)
+    worker.pool.wait()
+    doorman = threading.Thread(target=worker.intake.doorman.run)
+    doorman.start()
+    yield worker
+    worker.intake.doorman.dismiss()
+    doorman.join(5)
+    assert not doorman.is_alive()
+    worker.pool.close()
+
+
+def test_a_message_that_came_before_the_intake_listens_is_heard(
+    tiny: Tiny, door: WorkerProcess
+) -> None:
+    assert door.intake.run_once(8) == []  # in vain: the next time it waits
+    door.intake.doorman.send(2.0, baton=True)
+    [request] = tiny.submit()
+    eventually(lambda: tiny.depth() == 0)
+    time.sleep(0.1)
+    assert door.loop.slots.take() == 8  # which takes the doorman's call, too
+    heard: list[bytes] = []
+    listening = threading.Thread(target=lambda: heard.extend(door.intake.run_once(8)), daemon=True)
+    listening.start()
+    listening.join(2)
+    assert [decode(message).correlation_id for message in heard] == [request]
+
+
+def test_a_message_for_which_there_is_no_slot_is_left_to_others(
+    tiny: Tiny, door: WorkerProcess
+) -> None:
+    slots = door.loop.slots
+    assert slots.take() == slots.total
+    door.intake.doorman.send(2.0, baton=True)
+    [request] = tiny.submit()
+    assert slots.take() == 0
+    assert door.intake.run_once(0) == []
+    assert tiny.redis.exists(keys.queue_baton(PROVIDER))
+    assert [decode(message).correlation_id for message in tiny.pop(1)] == [request]
+
+
+def test_what_still_comes_to_the_door_of_a_worker_that_leaves_goes_back(
+    tiny: Tiny, door: WorkerProcess
+) -> None:
+    intake = threading.Thread(target=door.intake.run)
+    intake.start()
+    eventually(partial(blocked, tiny))
+    door.loop.slots.end()
+    time.sleep(0.2)
+    assert intake.is_alive()
+    [request] = tiny.submit()
+    intake.join(5)
+    assert not intake.is_alive()
+    assert [decode(message).correlation_id for message in tiny.pop(1)] == [request]
+
+
+def test_slots_that_are_closed_are_given_back_by_who_listens(
+    tiny: Tiny, door: WorkerProcess
+) -> None:
+    intake = threading.Thread(target=door.intake.run)
+    intake.start()
+    slots = door.loop.slots
+    eventually(partial(blocked, tiny))
+    assert slots.busy == slots.total
+    slots.close("a test")
+    eventually(lambda: slots.busy == 0, within=1)
+    slots.end()
+    intake.join(5)
+    assert not intake.is_alive()
+    assert tiny.standing() == []

@@ -154,7 +154,6 @@ def test_no_redis_is_said_in_our_own_words() -> None:
             lambda: queue.publish([b"1"]),
             lambda: queue.wait(0.1),
             lambda: queue.deal(1),
-            lambda: queue.nudge("w"),
             queue.sort,
             queue.standing,
             lambda: queue.give_back([b"1"]),
@@ -315,7 +314,6 @@ def test_keys_are_the_documented_ones() -> None:
     assert keys.tenants_queues("aws") == "queue:aws:of:"
     assert keys.queue_round("aws") == "queue:aws:round"
     assert keys.queue_baton("aws") == "queue:aws:baton"
-    assert keys.queue_nudge("aws", "w") == "queue:aws:nudge:w"
     assert keys.status(request) == f"cache:status:{request}"
     assert keys.floor(request) == f"cache:floor:{request}"
     assert keys.moved(request) == f"moved:{request}"

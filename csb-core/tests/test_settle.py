@@ -350,7 +350,6 @@ def _execute(do: Any, **lease: Any) -> Finished:
         actions={"noop": Act(do=do)},
         pool=cast("Any", None),
         ttl=timedelta(seconds=7),
-        done=lambda _: None,
         misconfigured=lambda _: None,
         threads=0,
     )

@@ -816,11 +816,16 @@ def test_an_idle_worker_takes_what_comes_without_a_deal(
 
     worker = tiny.worker()
     worker.pool.wait()
+    doorman = threading.Thread(target=worker.intake.doorman.run)
+    doorman.start()
     assert worker.intake.run_once(8) == []  # and the next time it waits
     monkeypatch.setattr(Queue, "deal", needless)
     [request] = tiny.submit(1)
     [message] = worker.intake.run_once(8)
     assert decode(message).correlation_id == request
+    assert worker.intake.doorman.dismiss() is None
+    doorman.join(5)
+    assert not doorman.is_alive()
     worker.pool.close()
 
 
@@ -955,6 +960,6 @@ def test_moves_that_redis_does_not_take_are_told_later(
     tiny.redis.set(name, b"PENDING, says the cache")
     with tiny.working() as worker:
         tiny.await_ends([request])
-        assert worker.loop.unforgotten
+        assert worker.express.unforgotten
         away.clear()
         eventually(lambda: tiny.redis.get(name) is None and not worker.loop.unforgotten)

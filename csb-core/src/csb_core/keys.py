@@ -34,11 +34,6 @@ def queue_baton(provider: str) -> str:
     return f"queue:{provider}:baton"
 
 
-def queue_nudge(provider: str, worker: str) -> str:
-    """By which a worker wakes itself when a slot is free again (a LIST)."""
-    return f"queue:{provider}:nudge:{worker}"
-
-
 def status(correlation_id: UUID | str) -> str:
     """The cached status document (a STRING)."""
     return f"cache:status:{correlation_id}"

@@ -139,27 +139,18 @@ class Queue:
             with _translated():
                 self.redis.lpush(self._list, *messages)
 
-    def wait(self, seconds: float, *, nudged: str | None = None) -> bytes | None:
+    def wait(self, seconds: float, *, baton: bool = True) -> bytes | None:
         """The oldest message that nobody has sorted yet; None when it is time to ask for a deal.
 
-        That is when others have left messages to be dealt. Who knows that none of these are for
-        him waits for a `nudge` of that name instead.
+        With the `baton` that is at once when others have left messages to be dealt. Who knows that
+        none of these are for him waits without it.
         """
-        baton = keys.queue_baton(self.provider)
-        token = keys.queue_nudge(self.provider, nudged) if nudged else baton
+        batons = [keys.queue_baton(self.provider)] if baton else []
         with _translated():
-            popped = cast("Any", self.redis.brpop([self._list, token], timeout=seconds))
+            popped = cast("Any", self.redis.brpop([self._list, *batons], timeout=seconds))
         if popped is None or popped[0] != self._list.encode():
             return None
         return cast("bytes", popped[1])
-
-    def nudge(self, worker: str) -> None:
-        """Wake this worker from its wait; should it be gone, nothing of it stays."""
-        name = keys.queue_nudge(self.provider, worker)
-        with _translated(), self.redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(name, b"1")
-            pipe.expire(name, 60)
-            pipe.execute()
 
     def deal(
         self,

@@ -71,16 +71,14 @@ class Executor:
         actions: Mapping[str, Action],
         pool: Pool,
         ttl: timedelta,
-        done: Callable[[Finished], None],
         misconfigured: Callable[[str], None],
         threads: int,
     ) -> None:
         self._actions = actions
         self._pool = pool
         self._ttl = ttl
-        self._done = done
         self._misconfigured = misconfigured
-        self._work: SimpleQueue[Holding] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Holding, Callable[[Finished], None]]] = SimpleQueue()
         self._threads = [
             # Daemons: one that hangs past its deadline must not keep the process alive.
             threading.Thread(target=self._run, name=f"slot-{n}", daemon=True)
@@ -92,9 +90,9 @@ class Executor:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, holding: Holding) -> None:
-        """Have this holding executed by the next free thread."""
-        self._work.put(holding)
+    def submit(self, holding: Holding, done: Callable[[Finished], None]) -> None:
+        """Have this holding executed by the next free thread, and `done` told of its end."""
+        self._work.put((holding, done))
 
     def deadline(self, lease: Lease) -> timedelta:
         """How long an attempt at this lease may take."""
@@ -103,10 +101,10 @@ class Executor:
 
     def _run(self) -> None:
         while True:
-            holding = self._work.get()
+            holding, done = self._work.get()
             finished = self.execute(holding)
             holding.due = math.inf  # it did return, however long its record takes
-            self._done(finished)
+            done(finished)
 
     def execute(self, holding: Holding) -> Finished:
         """Run the lease's action; never raises, so that there is always something to record."""

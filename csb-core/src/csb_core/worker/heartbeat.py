@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from csb_core import leases, metrics
 from csb_core.db import Pool, connection
 from csb_core.errors import StoreRejected, StoreUnavailable
-from csb_core.worker.hand import Hand
+from csb_core.worker.hand import Hand, Holding
+from csb_core.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ class Heartbeat:
     provider: str
     ttl: timedelta
     every: timedelta
+    slots: Slots
+    #: Set when the process is to take nothing more and to end.
+    leave: threading.Event
     stop: threading.Event
 
     def run(self) -> None:
@@ -34,6 +39,8 @@ class Heartbeat:
                 self.run_once()
             except (StoreUnavailable, StoreRejected) as exc:
                 logger.warning("heartbeat.failed", extra={"reason": str(exc)})
+            if hung := self.hand.abandoned():
+                self._give_up(hung)
 
     def run_once(self) -> int:
         """Extend every lease in hand with one statement; returns how many were found lost."""
@@ -54,3 +61,14 @@ class Heartbeat:
                 holding.lost = True
                 lost += 1
         return lost
+
+    def _give_up(self, hung: Sequence[Holding]) -> None:
+        if self.leave.is_set():
+            return
+        logger.error(
+            "action.deadline_missed",
+            extra={"requests": [str(holding.lease.correlation_id) for holding in hung]},
+        )
+        metrics.DEADLINES_MISSED.labels(self.provider).inc()
+        self.leave.set()
+        self.slots.end()

@@ -14,14 +14,15 @@ from csb_core import metrics
 from csb_core.dealing import tenant_of
 from csb_core.errors import QueueUnavailable
 from csb_core.queue import Queue
+from csb_core.worker.doorman import Doorman
 from csb_core.worker.hand import Hand
 from csb_core.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
 
-#: How long it waits for a slot in the process before it waits for messages in Redis: where actions
-#: are quick, slots come back so often that a word to Redis for each would be too much.
-PATIENCE: Final = timedelta(milliseconds=20)
+#: While messages are left that are not for this process, how long it waits for one that is, or for
+#: a slot, before it looks whether that has changed: other processes take of them, or are gone.
+LOOK_AGAIN: Final = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,15 @@ class Popped:
 class Intake:
     """One thread's work: wait for a slot, wait for a message, hand over what it was dealt."""
 
-    worker: str
     queue: Queue
+    doorman: Doorman
     slots: Slots
     hand: Hand
     portion: float
+    #: Takes the messages of tenants that hold several.
     handed: Callable[[Popped], None]
+    #: Takes the only message of a tenant that holds nothing, so that no flood's batch is before it.
+    ahead: Callable[[Popped], None]
     stop: threading.Event
     block_seconds: float
     #: The last deal did not fill the slots: to ask again at once would be in vain.
@@ -50,39 +54,64 @@ class Intake:
 
     def run(self) -> None:
         """Take messages until there are no more slots to be had, for good."""
-        while taken := self.slots.take():
+        while (taken := self.slots.take()) is not None:
             try:
                 messages = self.run_once(taken)
             except QueueUnavailable as exc:
                 logger.warning("queue.unavailable", extra={"reason": str(exc)})
                 messages = []
                 self.stop.wait(1.0)
-            self.slots.expect(tenant_of(message) for message in messages)
+            self._hand_over(messages)
             self.slots.give(taken - len(messages))
-            if messages:
-                metrics.POPPED.labels(self.queue.provider).inc(len(messages))
-                self.handed(Popped(messages=messages))
+        self._leave()
 
     def run_once(self, slots: int) -> list[bytes]:
         """Up to `slots` messages, fairly; waits first if there were not enough the last time."""
-        first: bytes | None = None
-        if self._in_vain:
-            self._in_vain = False
-            if self._left and not self.slots.listen(PATIENCE):
-                return []
-            first = self.queue.wait(self.block_seconds, nudged=self.worker if self._left else None)
-            if first is None:
-                return []  # and come back with all slots that are free by now
-            if not self._left and not self._held():
-                return [first]  # nobody is passed over: what else there is, the next deal finds
+        waits, self._in_vain = self._in_vain and slots > 0, False
+        heard = self.doorman.heard()
+        if waits and heard is None:
+            seconds = LOOK_AGAIN.total_seconds() if self._left else self.block_seconds
+            self.doorman.send(min(seconds, self.block_seconds), baton=not self._left)
+            self.slots.listen(for_slots=self._left)
+            heard = self.doorman.heard()
+        first = heard.message if heard else None
+        if first is None and (waits or not slots):
+            return []  # and come back with all slots that are free by now
+        if first is not None and slots and waits and not self._left and not self._held():
+            return [first]  # nobody is passed over: what else there is, the next deal finds
         try:
             dealt = self.queue.deal(slots, portion=self.portion, held=self._held(), popped=first)
         except QueueUnavailable:
-            if first is None:
+            if first is None or not slots:
                 raise
             return [first]
         self._in_vain, self._left = len(dealt.messages) < slots, dealt.left
         return dealt.messages
+
+    def _hand_over(self, messages: list[bytes]) -> None:
+        if not messages:
+            return
+        tenants = [tenant_of(message) for message in messages]
+        holds = self._held() + Counter(tenants)
+        self.slots.expect(tenants)
+        metrics.POPPED.labels(self.queue.provider).inc(len(messages))
+        single: list[bytes] = []
+        others: list[bytes] = []
+        for message, tenant in zip(messages, tenants, strict=True):
+            (single if holds[tenant] == 1 else others).append(message)
+        if single:
+            self.ahead(Popped(messages=single))
+        if others:
+            self.handed(Popped(messages=others))
+
+    def _leave(self) -> None:
+        """Put back what still came to the door; without Redis the rescuer will ring for it."""
+        try:
+            last = self.doorman.dismiss()
+            if last and last.message is not None:
+                self.queue.give_back([last.message])
+        except QueueUnavailable as exc:
+            logger.warning("queue.unavailable", extra={"reason": str(exc)})
 
     def _held(self) -> Counter[str]:
         """The slots of each tenant.
@@ -91,15 +120,3 @@ class Intake:
         other tenants and lasts until the next deal.
         """
         return self.hand.by_tenant() + self.slots.coming()
-
-
-def nudger(queue: Queue, worker: str) -> Callable[[], None]:
-    """How a worker wakes its own intake; without Redis it does not wait for long either."""
-
-    def nudge() -> None:
-        try:
-            queue.nudge(worker)
-        except QueueUnavailable as exc:
-            logger.warning("queue.unavailable", extra={"reason": str(exc)})
-
-    return nudge

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from queue import Empty, SimpleQueue
@@ -36,6 +37,8 @@ Event = Popped | Finished
 TURN: Final = timedelta(milliseconds=500)
 #: How long the word of a claim may wait for that of its end, so that Redis hears both at once.
 MOMENT: Final = timedelta(milliseconds=3)
+#: How often a loop that may go looks whether everything is done.
+LEAVING: Final = timedelta(milliseconds=50)
 #: How often a worker that waits for its hands to be empty asks whether it still needs to.
 LOOK_AGAIN: Final = timedelta(seconds=1)
 #: Moves that wait for a Redis which does not take them.
@@ -46,7 +49,7 @@ ALONE: Final = "alone"
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """One thread that claims, hands out and records, in batches; nothing else writes an end."""
+    """One thread that claims, hands out and records, in batches; nobody else records its claims."""
 
     worker: str
     queue: Queue
@@ -59,6 +62,8 @@ class Loop:
     inbox: SimpleQueue[Event]
     stop: threading.Event
     ttl: timedelta
+    #: Takes over what this loop could not claim; None where it has to find out why.
+    pass_on: Callable[[Popped], None] | None = None
     #: Ends that PostgreSQL has not taken yet, with what they belong to.
     unrecorded: list[tuple[Holding, End]] = field(default_factory=list)
     #: Versions that Redis has not been told of yet.
@@ -71,9 +76,9 @@ class Loop:
     looked: float = 0.0
     last_turn: float = field(default_factory=time.monotonic)
 
-    def run(self, intake: threading.Thread) -> None:
+    def run(self, feeders: Sequence[threading.Thread]) -> None:
         """Work until asked to stop and empty-handed, or until an action hangs and we are empty."""
-        while not self._is_done(intake):
+        while not self._is_done(feeders):
             self.last_turn = time.monotonic()
             metrics.SLOTS_BUSY.labels(self.queue.provider).set(len(self.hand))
             popped, finished = self._gather()
@@ -88,16 +93,8 @@ class Loop:
                 self.forget()
         self._leave()
 
-    def _is_done(self, intake: threading.Thread) -> bool:
-        if self.hand.abandoned() and not self.stop.is_set():
-            logger.error(
-                "action.deadline_missed",
-                extra={"requests": [str(h.lease.correlation_id) for h in self.hand.abandoned()]},
-            )
-            metrics.DEADLINES_MISSED.labels(self.queue.provider).inc()
-            self.stop.set()
-            self.slots.end()
-        leaving = self.stop.is_set() and not intake.is_alive()
+    def _is_done(self, feeders: Sequence[threading.Thread]) -> bool:
+        leaving = self.stop.is_set() and not any(feeder.is_alive() for feeder in feeders)
         return leaving and not len(self.hand) and self.inbox.empty()
 
     def _gather(self) -> tuple[list[bytes], list[Finished]]:
@@ -108,7 +105,8 @@ class Loop:
             if self.unrecorded:
                 event = self.inbox.get_nowait()
             else:
-                event = self.inbox.get(timeout=self.pause.total_seconds())
+                pause = min(self.pause, LEAVING) if self.stop.is_set() else self.pause
+                event = self.inbox.get(timeout=pause.total_seconds())
             while True:
                 match event:
                     case Popped():
@@ -137,14 +135,19 @@ class Loop:
             self._hand_back(ringing)
             raise
 
-        unclaimed = messages.unserved(ringing, claimed)
-        self.slots.give(len(unclaimed))
-        if unclaimed:
-            self.lonely.extend(self.desk.explain(unclaimed))
-            self.looked = time.monotonic()
+        if unclaimed := messages.unserved(ringing, claimed):
+            self._leave_unclaimed(unclaimed)
         if self.lonely:
             self.slots.close(ALONE)
             self.begin_alone()
+
+    def _leave_unclaimed(self, unclaimed: list[Ringing]) -> None:
+        if self.pass_on:
+            self.pass_on(Popped(messages=[r.raw for r in unclaimed]))
+            return
+        self.slots.give(len(unclaimed))
+        self.lonely.extend(self.desk.explain(unclaimed))
+        self.looked = time.monotonic()
 
     def begin_alone(self) -> None:
         """Claim one request that keeps losing its workers, once nothing else is in hand."""
@@ -193,7 +196,7 @@ class Loop:
                 alone=alone,
             )
             self.hand.add(holding)
-            self.executor.submit(holding)
+            self.executor.submit(holding, self.inbox.put)
         return {lease.correlation_id: lease for lease in claimed}
 
     def record(self, finished: list[Finished]) -> None:
@@ -210,7 +213,7 @@ class Loop:
         self.slots.give(sum(not holding.alone for holding, _ in batch))
         self.unforgotten |= {i: r.version for i, r in recorded.items()}
         self._ring_again(batch, recorded)
-        if not self.lonely:
+        if not self.lonely and any(holding.alone for holding, _ in batch):
             self.slots.open(ALONE)
 
     def _ring_again(self, batch: list[tuple[Holding, End]], recorded: dict[UUID, Recorded]) -> None:

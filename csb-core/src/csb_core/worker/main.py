@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import SimpleQueue
@@ -21,14 +21,16 @@ from csb_core import metrics, queue
 from csb_core.cache import StatusCache
 from csb_core.config import WorkerSettings, load
 from csb_core.db import Pool, open_pool, ping
+from csb_core.dealing import tenant_of
 from csb_core.errors import QueueUnavailable, StoreUnavailable
 from csb_core.worker.action import Action
 from csb_core.worker.companion import Companion
+from csb_core.worker.doorman import Doorman
 from csb_core.worker.executor import Executor
 from csb_core.worker.fitness import Fitness, fit
 from csb_core.worker.hand import Hand
 from csb_core.worker.heartbeat import Heartbeat
-from csb_core.worker.intake import Intake, nudger
+from csb_core.worker.intake import Intake, Popped
 from csb_core.worker.loop import Event, Loop
 from csb_core.worker.messages import Desk
 from csb_core.worker.rescuer import Rescuer
@@ -52,6 +54,8 @@ class WorkerProcess:
     pool: Pool
     queue: queue.Queue
     loop: Loop
+    #: For the only request of a tenant that holds nothing: no flood's batch is before it.
+    express: Loop
     intake: Intake
     heartbeat: Heartbeat
     rescuer: Rescuer
@@ -62,6 +66,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start consuming; call it after the fork."""
         self.loop.executor.start()
+        self._thread("doorman", self.intake.doorman.run).start()
         intake = self._thread("intake", self.intake.run)
         for name, run in (
             ("heartbeat", self.heartbeat.run),
@@ -72,7 +77,9 @@ class WorkerProcess:
         if self.companion:
             self._thread("companion", self.companion.run).start()
         intake.start()
-        self._thread("loop", lambda: self._consume(intake)).start()
+        express = self._thread("express", lambda: self.express.run([intake]))
+        express.start()
+        self._thread("loop", lambda: self._consume([intake, express])).start()
         logger.info(
             "worker.started",
             extra={
@@ -96,8 +103,8 @@ class WorkerProcess:
         self.rescuer.stop.set()
         self.pool.close()
 
-    def _consume(self, intake: threading.Thread) -> None:
-        self.loop.run(intake)
+    def _consume(self, feeders: Sequence[threading.Thread]) -> None:
+        self.loop.run(feeders)
         self.ended.set()
         if self.loop.hand.abandoned():
             os.kill(os.getpid(), signal.SIGTERM)  # gunicorn ends this process and starts another
@@ -125,7 +132,8 @@ class WorkerProcess:
             text = metrics.render(self.read_queues)
             return _answer(start_response, "200 OK", metrics.CONTENT_TYPE, text)
         if path == "/health":
-            turning = time.monotonic() - self.loop.last_turn < STUCK.total_seconds()
+            last_turn = min(self.loop.last_turn, self.express.last_turn)
+            turning = time.monotonic() - last_turn < STUCK.total_seconds()
             return _answer_json(
                 start_response, {"status": "ok" if turning else "stuck"}, ok=turning
             )
@@ -191,7 +199,7 @@ def create(
     stop, stop_watch = threading.Event(), threading.Event()
     inbox: SimpleQueue[Event] = SimpleQueue()
     bell = queue.Queue(client, provider)
-    slots, hand = Slots(settings.slots, nudge=nudger(bell, worker)), Hand()
+    slots, hand = Slots(settings.slots), Hand()
     fitness = Fitness(probe=probe, slots=slots, stop=stop_watch)
     cache = StatusCache(client, budget_bytes=settings.cache_budget_bytes)
     metrics.SLOTS.labels(provider).set(settings.slots)
@@ -200,35 +208,46 @@ def create(
         actions=actions,
         pool=pool,
         ttl=settings.lease,
-        done=inbox.put,
         misconfigured=fitness.note,
         threads=settings.slots,
     )
-    loop = Loop(
-        worker=worker,
-        queue=bell,
-        pool=pool,
-        cache=cache,
-        desk=Desk(pool=pool, provider=provider, worker=worker),
-        executor=executor,
-        slots=slots,
-        hand=hand,
-        inbox=inbox,
-        stop=stop,
-        ttl=settings.lease,
-    )
+
+    def lane(inbox: SimpleQueue[Event], **more: Any) -> Loop:
+        return Loop(
+            worker=worker,
+            queue=bell,
+            pool=pool,
+            cache=cache,
+            desk=Desk(pool=pool, provider=provider, worker=worker),
+            executor=executor,
+            slots=slots,
+            hand=hand,
+            inbox=inbox,
+            stop=stop,
+            ttl=settings.lease,
+            **more,
+        )
+
+    def pass_on(popped: Popped) -> None:
+        slots.expect(tenant_of(message) for message in popped.messages)
+        inbox.put(popped)
+
+    loop = lane(inbox)
+    express = lane(SimpleQueue(), pass_on=pass_on)
     return WorkerProcess(
         settings=settings,
         pool=pool,
         queue=bell,
         loop=loop,
+        express=express,
         intake=Intake(
-            worker=worker,
             queue=queue.Queue(popping, provider),
+            doorman=Doorman(queue=queue.Queue(popping, provider), called=slots.call),
             slots=slots,
             hand=hand,
             portion=settings.tenant_portion,
             handed=inbox.put,
+            ahead=express.inbox.put,
             stop=stop,
             block_seconds=settings.block_seconds,
         ),
@@ -238,6 +257,8 @@ def create(
             provider=provider,
             ttl=settings.lease,
             every=timedelta(seconds=settings.heartbeat_seconds),
+            slots=slots,
+            leave=stop,
             stop=stop_watch,
         ),
         rescuer=Rescuer(

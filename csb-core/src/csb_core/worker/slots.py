@@ -4,57 +4,67 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Iterable
 
 
 class Slots:
     """A count of free slots that can be closed for a while, or for good."""
 
-    def __init__(self, total: int, *, nudge: Callable[[], None] = lambda: None) -> None:
-        """`nudge` wakes whoever was told by `listen` that nothing has changed."""
+    def __init__(self, total: int) -> None:
         self.total = total
         self._free = total
         self._closed_for: set[str] = set()
         self._ended = False
         self._changed = threading.Condition()
-        self._nudge = nudge
-        self._listening = False
+        #: Somebody at the door wants the one who takes slots.
+        self._called = False
         #: Messages of each tenant that take a slot and are no lease yet.
         self._coming: Counter[str] = Counter()
         #: Whoever read that counted messages which have arrived since, perhaps beside their leases.
         self._counted = False
         self._recount = False
 
-    def take(self) -> int:
-        """Wait until a slot is free, then take all that are; 0 means that no more will come."""
+    def take(self) -> int | None:
+        """Wait until a slot is free, then take all that are.
+
+        0 means that there is none and that somebody called; None that no more will come.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._can_take())
+            self._changed.wait_for(lambda: self._ended or self._called or self._can_take())
             if self._ended:
+                return None
+            self._called = self._recount = False
+            if not self._can_take():
                 return 0
             taken, self._free = self._free, 0
-            self._listening = self._recount = False
             return taken
 
     def give(self, slots: int) -> None:
         """Give slots back."""
         with self._changed:
             self._free += slots
-            nudged = self._wake() if slots else False
-        if nudged:
-            self._nudge()
+            if slots:
+                self._changed.notify_all()
 
-    def listen(self, patience: timedelta) -> bool:
-        """Wait a moment for a reason to deal anew: a slot beside those taken, another count.
-
-        False when there is one. True means that the next one will nudge.
-        """
+    def call(self) -> None:
+        """Wake whoever takes slots, wherever it waits."""
         with self._changed:
-            changed = self._changed.wait_for(
-                lambda: self._ended or self._free > 0 or self._recount, patience.total_seconds()
-            )
-            self._listening = not changed
-            return self._listening
+            self._called = True
+            self._changed.notify_all()
+
+    def listen(self, *, for_slots: bool) -> None:
+        """Wait, with slots taken, for a call or for their being closed.
+
+        With `for_slots` also for a reason to deal anew: a slot beside those taken, another count.
+        """
+
+        def heard() -> bool:
+            anew = for_slots and (self._free > 0 or self._recount)
+            return anew or self._called or self._ended or bool(self._closed_for)
+
+        with self._changed:
+            self._changed.wait_for(heard)
+            self._called = False
 
     def expect(self, tenants: Iterable[str]) -> None:
         """Note whose messages were dealt."""
@@ -71,16 +81,16 @@ class Slots:
         """Note that so many messages have become leases, or nothing."""
         with self._changed:
             self._coming -= Counter(tenants)
-            self._recount = self._counted
-            nudged = self._wake() if self._recount else False
+            if self._counted:
+                self._recount = True
+                self._changed.notify_all()
             self._counted = False
-        if nudged:
-            self._nudge()
 
     def close(self, reason: str) -> None:
         """Let nobody take a slot until `open` with the same reason."""
         with self._changed:
             self._closed_for.add(reason)
+            self._changed.notify_all()
 
     def open(self, reason: str) -> None:
         """Take this reason back; without another one slots can be taken again."""
@@ -93,18 +103,10 @@ class Slots:
         """Let nobody take a slot any more, and wake who waits for one."""
         with self._changed:
             self._ended = True
-            nudged = self._wake()
-        if nudged:
-            self._nudge()
+            self._changed.notify_all()
 
     def _can_take(self) -> bool:
         return self._free > 0 and not self._closed_for
-
-    def _wake(self) -> bool:
-        """Wake who waits in here; tells whether somebody waits elsewhere."""
-        self._changed.notify_all()
-        nudged, self._listening = self._listening, False
-        return nudged
 
     @property
     def busy(self) -> int:
