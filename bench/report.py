@@ -111,7 +111,10 @@ class Report:
 
     def _table(self) -> Iterator[str]:
         with_history = any(name.startswith(OLD) for name in self.results.figures)
-        more = f" With {self.sizes.history:,} ended requests |" if with_history else ""
+        told = (
+            f" With {self.sizes.history:,} ended requests (change, in the middle of the rounds) |"
+        )
+        more = told if with_history else ""
         yield f"| | CSecBridge |{more} Beside it |"
         yield "|---|---|" + ("---|" if with_history else "") + "---|"
         for said, name, others in _ROWS:
