@@ -27,7 +27,7 @@ def ok(value: bytes) -> bytes:
         b'"\\\\ud800"',
         b'"\\\\u0000"',
         b'"[[[[{{{{"',
-        b"[" * 99 + b"]" * 99,
+        b"[" * 100 + b"]" * 100,
         b"1" * 4000,
         b"-0.5e-300",
     ],
@@ -58,7 +58,6 @@ def test_honest_answers_are_read(value: bytes) -> None:
         ok(b"Infinity"),
         ok(b"1e999"),
         ok(b"1" * 5000),
-        ok(b'{"a":1,"a":2}'),
         ok(b'"\\ud800"'),
         ok(b'"\\u0000"'),
         ok(b'{"\\u0000":1}'),
@@ -74,6 +73,14 @@ def test_honest_answers_are_read(value: bytes) -> None:
 def test_everything_else_is_unreadable_and_nothing_worse(body: bytes) -> None:
     with pytest.raises(Unreadable):
         answers.read(body)
+
+
+@pytest.mark.parametrize("value", [b'{"a":1,"a":2}', b'[{"1":{"a":1,"b":2,"a":2}}]'])
+def test_keys_that_are_one_as_texts_are_an_error_of_the_code(value: bytes) -> None:
+    answer = answers.read(ok(value))
+    assert (answer.reason, answer.value) == ("error", None)
+    assert answer.error is not None
+    assert answer.error["type"] == "NotJson"
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,25 @@ def test_an_old_zygote_is_rotated() -> None:
         until(rotated)
 
 
+def test_who_is_asked_for_nothing_gets_new_jails_too() -> None:
+    settings = SandboxSettings(pool_size=2, rotate_after=timedelta(seconds=2))
+    with Sandbox.open(settings) as sandbox:
+        first = zygote_of(sandbox)
+        until(lambda: sandbox.ready == 2)
+        waiting = set(sandbox.waiting())
+
+        until(lambda: sandbox.ready == 2 and not waiting & set(sandbox.waiting()))
+        assert zygote_of(sandbox) != first
+        until(lambda: first not in below(os.getpid()))
+
+
+def test_an_heir_takes_over_even_if_nobody_asks_for_another_jail() -> None:
+    with Sandbox.open(SandboxSettings(pool_size=2, rotate_jails=3)) as sandbox:
+        first = zygote_of(sandbox)
+        run(sandbox)
+        until(lambda: first not in below(os.getpid()) and sandbox.ready == 2)
+
+
 def test_below_the_floor_it_refuses_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SandboxUnavailable, match="landlock is below the floor, namespaces"):
         Sandbox.open(SandboxSettings(tier="landlock", floor="namespaces"))

@@ -31,7 +31,7 @@ def run(sandbox: Sandbox, code: str, given: Any = None, kind: Kind = "transforme
         ("def transform(data): return (1, 'x')", [1, "x"]),
         ("def transform(data): return None", None),
         ("def transform(data): return __name__", "__util__"),
-        ("transform = lambda data: 10 ** 100", 10**100),
+        ("transform = lambda data: [2 ** 64 - 1, -2 ** 63]", [2**64 - 1, -(2**63)]),
         ("class T:\n def __call__(self, data): return 7\ntransform = T()", 7),
         (
             (
@@ -107,6 +107,8 @@ def test_a_value_comes_back_whatever_the_code_did_to_its_interpreter(
          "too deeply"),
         ("def transform(data): return '\\ud800'", "NotJson", "surrogate"),
         ("def transform(data): return {'a\\0': 1}", "NotJson", "NUL"),
+        ("def transform(data): return {'a': [2 ** 64]}", "NotJson", "64 bits"),
+        ("def transform(data): return -2 ** 63 - 1", "NotJson", "64 bits"),
         ("def transform(data): return 10 ** 5000", "NotJson", "4300 digits"),
         (("class E(Exception):\n def __str__(self): raise self\n"
          "def transform(data): raise E()"), "Unanswerable", "cannot be described"),

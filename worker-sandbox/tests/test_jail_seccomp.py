@@ -18,10 +18,15 @@ HIGH = 0xDEAD_BEEF << 32
 
 
 def answer(
-    machine: str, number: int, *arguments: int, arch: int | None = None, own_root: bool = True
+    machine: str,
+    number: int,
+    *arguments: int,
+    arch: int | None = None,
+    own_pid: bool = True,
+    own_root: bool = True,
 ) -> int:
     """What the filter says; linux/bpf_common.h, of which it uses seven instructions."""
-    program = seccomp.assemble(machine, own_pid=True, own_root=own_root)
+    program = seccomp.assemble(machine, own_pid=own_pid, own_root=own_root)
     data = struct.pack(
         "=IIQ6Q", number, arch or ARCH[machine], 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6]
     )
@@ -157,6 +162,17 @@ def test_outside_a_pid_namespace_no_signal_is_sent_at_all() -> None:
         seccomp.assemble("x86_64", own_pid=own, own_root=True) for own in (True, False)
     )
     assert inside != outside
+
+
+def test_outside_a_pid_namespace_nobody_reads_what_another_process_works(machine: str) -> None:
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep"):
+        number = NUMBERS[machine][name]
+        for clock in (*range(12), HIGH | 1):
+            assert answer(machine, number, clock, own_pid=False) == ALLOW
+        for clock in ((~1 << 3 | 2), (~70_000 << 3 | 6), -1):
+            for given in (clock & 0xFFFF_FFFF, clock & (1 << 64) - 1):
+                assert answer(machine, number, given, own_pid=False) == REFUSE
+                assert answer(machine, number, given) == ALLOW
 
 
 def test_every_name_is_known_and_has_one_answer() -> None:

@@ -67,7 +67,7 @@ def test_a_value_must_fit_the_output_schema() -> None:
     assert "/a" in outcome.message
     assert outcome.result is not None
     assert outcome.result["value"] == {"a": 1}
-    assert outcome.result["exit_reason"] == "ok"
+    assert outcome.result["exit_reason"] == "output"
     assert status_of(run(value={"a": 1}), outcome) == "output_schema"
 
 
@@ -81,6 +81,7 @@ def test_what_cannot_be_stored_is_no_value(value: Any) -> None:
     assert outcome.code == "value_unstorable"
     assert outcome.result is not None
     assert outcome.result["value"] is None
+    assert outcome.result["exit_reason"] == "output"
 
 
 @pytest.mark.parametrize("value", [None, True, 0, 2**64 - 1, 1.5, "ü", [], {"a": [{}]}])

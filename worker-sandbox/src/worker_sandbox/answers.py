@@ -12,11 +12,21 @@ from worker_sandbox.job import Fault
 AnswerReason = Literal["ok", "error", "memory", "output"]
 #: A tuple, because what is looked for in it may be anything, also what cannot be hashed.
 _REASONS: Final = ("ok", "error", "memory", "output")
+#: What honest code may meet, so it is told as its own error: {1: "a", "1": "b"}.
+_AMBIGUOUS: Final = Fault(
+    type="NotJson",
+    message="a key stands twice in one object of the value, once it is a text",
+    traceback=None,
+)
 _LONGEST: Final = {"type": 200, "message": 4096, "traceback": 16 << 10}
 
 
 class Unreadable(Exception):
     """The bytes are no answer of a jail; the text says what is wrong with them."""
+
+
+class _Ambiguous(Exception):
+    """An object has a key twice, as it comes of keys that are the same as texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +42,7 @@ def read(body: bytes) -> Answer:
     """Parse a frame's JSON under caps of size, depth and numbers. Raises Unreadable."""
     if len(body) > frames.MAX_RESULT:
         raise Unreadable("it is longer than any result may be")
-    if frames.too_deep(body):
+    if frames.too_deep(body, frames.MAX_DEPTH + 1):  # the answer, and the value in it
         raise Unreadable(f"it nests more than {frames.MAX_DEPTH} levels deep")
     try:
         told = json.loads(
@@ -41,6 +51,8 @@ def read(body: bytes) -> Answer:
             parse_float=_finite,
             object_pairs_hook=_object,
         )
+    except _Ambiguous:
+        return Answer(reason="error", error=_AMBIGUOUS)
     except (ValueError, RecursionError) as exc:
         raise Unreadable(f"it is no JSON of ours: {str(exc)[:200]}") from exc
     if not isinstance(told, dict) or told.get("reason") not in _REASONS:
@@ -68,7 +80,7 @@ def _finite(text: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise _Ambiguous
     return made
 
 

@@ -41,7 +41,7 @@ def outcome_of(run: Run, output_schema: ValueSchema | None) -> Outcome:
             error_class="UTIL_OUTPUT",
             code="value_unstorable",
             message=f"the value cannot be stored: {flaw}",
-            result={**document(run), "value": None},
+            result={**document(run), "value": None, "exit_reason": "output"},
         )
     faults = output_schema.faults(run.value) if output_schema is not None else []
     if faults:
@@ -49,7 +49,7 @@ def outcome_of(run: Run, output_schema: ValueSchema | None) -> Outcome:
             error_class="UTIL_OUTPUT",
             code="OUTPUT_SCHEMA",
             message=f"the value does not fit the util's output_schema: {_told(faults)}",
-            result=document(run),
+            result={**document(run), "exit_reason": "output"},
         )
     return Succeeded(result=document(run), changed=False)
 

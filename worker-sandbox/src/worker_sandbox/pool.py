@@ -161,6 +161,7 @@ class Pool:
 
     def _order(self, poll: select.poll) -> None:
         """Have as many jails prepared as are missing, a few at a time."""
+        self._renew()
         while (
             not self._closed
             and len(self._preparing) < _AT_ONCE
@@ -180,6 +181,17 @@ class Pool:
                     raise
             self._preparing[held.jail.result] = (held, monotonic())
             poll.register(held.jail.result, select.POLLIN)
+
+    def _renew(self) -> None:
+        """When all stand ready, drop one of a zygote that has served: none waits for ever."""
+        if self._closed or len(self._ready) < self.size:
+            return
+        self.zygotes.tend()
+        with self._changed:
+            old = next((held for held in self._ready if held.house.retired), None)
+            if old is not None:
+                self._ready.remove(old)
+                self._drop(old)
 
     def _confirm(self, poll: select.poll, descriptor: int) -> None:
         held, since = self._preparing.pop(descriptor)

@@ -59,6 +59,12 @@ class Succession:
             self._raising.start()
         return house
 
+    def tend(self) -> None:
+        """What need not wait until a jail is asked for: an heir that stands, or age."""
+        house = self._house
+        if house is not None and (self._heir is not None or self._is_old(house.zygote)):
+            self.current()
+
     def has_died(self) -> bool:
         """Whether the one that is asked is gone."""
         return self._house is not None and self._house.zygote.is_dead()
@@ -86,8 +92,10 @@ class Succession:
         self._heir = None
 
     def _has_served(self, zygote: ZygoteProcess) -> bool:
-        old = monotonic() - zygote.started > self.rotate_seconds
-        return old or zygote.born >= self.rotate_jails
+        return self._is_old(zygote) or zygote.born >= self.rotate_jails
+
+    def _is_old(self, zygote: ZygoteProcess) -> bool:
+        return monotonic() - zygote.started > self.rotate_seconds
 
     def _move_in(self, zygote: ZygoteProcess) -> House:
         self._house = House(zygote=zygote)

@@ -177,7 +177,8 @@ class Watch:
 
     def _sealed(self) -> bool:
         """Whether the seal stands, as far as it has come."""
-        seal = self.received[frames.HEADER.size :][: frames.SEAL]
+        begin = frames.HEADER.size
+        seal = self.received[begin : begin + frames.SEAL]
         return self._seal.startswith(seal)
 
     def _judge(self) -> None:

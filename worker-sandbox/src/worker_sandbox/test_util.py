@@ -92,7 +92,8 @@ def told(case: Json, run: Run, outcome: Outcome) -> Json:
     """What one case came to, as its author reads it."""
     shown: Json = {"name": case["name"], "passed": False, "exit_reason": run.exit_reason}
     if isinstance(outcome, Failed):
-        return shown | {"error": outcome.message}
+        reason = outcome.result["exit_reason"] if outcome.result else run.exit_reason
+        return shown | {"error": outcome.message, "exit_reason": reason}
     differs = difference(case["expected"], run.value)
     return shown | ({"difference": differs} if differs else {"passed": True})
 

@@ -38,14 +38,14 @@ def read(descriptor: int, limit: int) -> bytes | None:
     return _exactly(descriptor, length)
 
 
-def too_deep(body: bytes) -> bool:
+def too_deep(body: bytes, most: int = MAX_DEPTH) -> bool:
     """Whether JSON nests deeper than anybody needs; told without parsing it."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") <= most:
         return False
     depth = 0
     for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
         depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
+        if depth > most:
             return True
     return False
 

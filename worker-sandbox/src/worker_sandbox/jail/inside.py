@@ -16,6 +16,7 @@ import linecache
 import mmap
 import os
 import random
+import re
 import sys
 import traceback
 import types
@@ -30,6 +31,8 @@ MODULE: Final = "__util__"
 ENTRY_POINTS: Final = {"transformer": "transform", "script": "main"}
 
 _LONGEST_TEXT: Final = 16 << 10
+#: Where an integer may have more than 64 bits; readers of JSON disagree on those.
+_LONG_NUMBER: Final = re.compile("[0-9]{19}")
 #: Address space to tell an error in, when the code has used up its own.
 _RESERVE: Final = 1 << 20
 #: Times after which CPython 3.11 to 3.13 has rewritten what it will rewrite.
@@ -130,10 +133,18 @@ def _work(job: dict[str, Any], room: Room) -> bytes:
         return _describe(exc)
 
 
+class _Pipe(io.FileIO):
+    """An output of a jail, made in the zygote, where the number may be that of another file."""
+
+    def seekable(self) -> bool:
+        """No: there it may be, here it is a pipe."""
+        return False
+
+
 def _capture() -> None:
     """Write what the code prints at once: a kill must not hide what came before it."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        raw = io.FileIO(descriptor, "w", closefd=False)
+        raw = _Pipe(descriptor, "w", closefd=False)
         text = io.TextIOWrapper(
             raw, encoding="utf-8", errors="backslashreplace", write_through=True
         )
@@ -158,6 +169,7 @@ def _call(kind: str, code: str, given: Any) -> Any:
 def _encoder() -> Callable[[Any], bytes]:
     """JSON by the C encoder, taken hold of now: later the json module may not be what it was."""
     too_deep, largest, length = frames.too_deep, frames.MAX_VALUE, len
+    least, most, long_number = -(2**63), 2**64 - 1, _LONG_NUMBER.search
     # The C encoder itself, which the stubs do not know; what json.JSONEncoder would build.
     make = getattr(json.encoder, "c_make_encoder")  # noqa: B009
     text = getattr(json.encoder, "c_encode_basestring")  # noqa: B009
@@ -175,8 +187,10 @@ def _encoder() -> Callable[[Any], bytes]:
             data = text.encode()
         except UnicodeEncodeError:
             raise NotJson("a text in the value has half of a surrogate pair") from None
-        if "\\u0000" in text and "\0" in "".join(_texts(value)):
+        if "\\u0000" in text and any("\0" in leaf for leaf in _leaves(value, str)):
             raise NotJson("a text in the value has a NUL character, which cannot be stored")
+        if long_number(text) and any(not least <= leaf <= most for leaf in _leaves(value, int)):
+            raise NotJson("an integer in the value has more than 64 bits, which cannot be stored")
         if too_deep(data):
             raise NotJson(f"the value is nested more than {frames.MAX_DEPTH} levels deep")
         if length(data) > largest:
@@ -198,16 +212,16 @@ def _spoken(error: ValueError) -> str:
     return str(error)
 
 
-def _texts(value: Any) -> list[str]:
-    """Every text in a JSON value, keys too."""
-    found: list[str] = []
+def _leaves(value: Any, kind: type) -> list[Any]:
+    """Every leaf of this kind in a JSON value; keys are texts."""
+    found: list[Any] = []
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, str):
+        if isinstance(item, kind):
             found.append(item)
         elif isinstance(item, dict):
-            waiting += [*item, *item.values()]
+            waiting += [*item.values(), *(item if kind is str else ())]
         elif isinstance(item, list | tuple):
             waiting += item
     return found

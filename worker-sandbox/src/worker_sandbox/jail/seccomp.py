@@ -64,6 +64,7 @@ def assemble(machine: str, *, own_pid: bool, own_root: bool) -> bytes:
     leaves.update((numbers[name], checks[name]) for name in CHECKED)
     if not own_pid:
         leaves[numbers["tgkill"]] = _give(_REFUSE)
+        leaves.update((numbers[name], _OWN_CLOCKS) for name in _OF_CLOCKS)
     if not own_root:
         leaves.update((numbers[name], _give(_SUCCEED)) for name in OF_ANY_FILE if name in numbers)
 
@@ -140,6 +141,17 @@ def _sort(*groups: tuple[tuple[int, ...], int]) -> Code:
         for position, (value, behind) in enumerate(known)
     ]
     return [*tests, *_give(_REFUSE), *(give for _, action in groups for give in _give(action))]
+
+
+#: A clock with a negative number is the processor time of a process or thread, anybody's: where a
+#: jail has the host's pids, one jail could see by it how much another works.
+_OF_CLOCKS: Final = ("clock_gettime", "clock_getres", "clock_nanosleep")
+_OWN_CLOCKS: Final[Code] = [
+    _argument(0),
+    (_ANY_BIT, 0, 1, 0x8000_0000),
+    *_give(_REFUSE),
+    *_give(_ALLOW),
+]
 
 
 def _ranges(leaves: dict[int, Code]) -> list[tuple[int, Code]]:

@@ -156,7 +156,7 @@ def _settle(plan: Plan) -> None:
     if plan.packages:
         sys.path.append(plan.packages)
         os.environ.update(_ONE_THREAD)
-    del sys.argv[:], sys.orig_argv[:]
+    sys.argv[:], sys.orig_argv[:] = [""], []  # argparse and others want a name, if an empty one
     anonymity.forget_place()
     # An import in a jail finds nothing of ours.
     for name in [name for name in sys.modules if name.startswith("worker_sandbox")]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abuse.attacks import (
     cpu,
+    ends,
     filesystem,
     frames,
     kernel,
@@ -12,7 +13,11 @@ from abuse.attacks import (
     processes,
     protocol,
     runner,
+    values,
 )
 
-FAMILIES = (cpu, memory, processes, filesystem, network, kernel, protocol, runner, frames)
+FAMILIES = (
+    *(cpu, memory, processes, filesystem, network, kernel, protocol, runner),
+    *(frames, values, ends),
+)
 CASES = [case for family in FAMILIES for case in family.CASES]
