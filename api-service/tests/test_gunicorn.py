@@ -295,3 +295,20 @@ def test_validation_holds_nobody_up(
     assert len(taken) > 5
     assert sorted(taken)[len(taken) // 2] < 0.5
     assert max(taken) < 3
+
+
+def test_faulty_settings_are_all_told_in_a_line_of_the_log() -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CSB_")}
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:api_service.gunicorn_conf"]
+    ended = subprocess.run(
+        [*command, "api_service.wsgi:app"],
+        env={**environ, "CSB_REDIS_URL": "http://redis"},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (1, b"")
+    line = json.loads(ended.stdout)
+    assert (line["service"], line["message"]) == ("api-service", "process.not_configured")
+    for name in ("CSB_DATABASE_URL", "CSB_REDIS_URL"):
+        assert name in line["context"]["reason"]

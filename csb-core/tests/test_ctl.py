@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from csb_core import control_audit, keys, leases, queue, requests
-from csb_core.ctl import account, doctor, main
+from csb_core.ctl import account, doctor, main, rotation
 from csb_core.ctl.surroundings import settle
 from csb_core.errors import ConfigurationError
 from csb_core.examination import Finding
@@ -26,6 +27,7 @@ from csb_core.states import Status
 from csb_core.testing import Database, as_tenant, make_draft, make_tenant
 
 ACCOUNT = "111122223333"
+NOUNS = main.commands
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class TinyDoctor:
     """A provider of the test's own."""
 
     findings: Sequence[Finding] = ()
+    opened_by: set[str] = field(default_factory=set)
 
     def target(self, account_id: str, external_id: str, *, role: str) -> Target:
         if not account_id.isdigit():
@@ -74,6 +77,16 @@ class TinyDoctor:
 
     def documents(self, target: Target, *, principal: str | None) -> dict[str, Json]:
         return {"Trust": {"who": principal, "if": target.external_id}}
+
+    def trust(
+        self, target: Target, *, principal: str | None, retiring: str | None = None
+    ) -> dict[str, Json]:
+        return {"Trust": {"who": principal, "if": [retiring, target.external_id]}}
+
+    def enter(self, target: Target) -> Finding:
+        if target.external_id in self.opened_by:
+            return Finding(check="enter", verdict="ok", detail="fine")
+        return Finding(check="enter", verdict="failed", detail="closed", remedy="open it")
 
     def examine(self, target: Target) -> Sequence[Finding]:
         assert target.external_id.startswith("csb-")
@@ -85,9 +98,10 @@ class TinyDoctor:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def offer(*findings: Finding) -> None:
-        for module in (account, doctor):
-            monkeypatch.setattr(module, "doctor_for", lambda _: TinyDoctor(findings))
+    def offer(*findings: Finding, opened_by: str = "") -> None:
+        tiny = TinyDoctor(findings, {opened_by})
+        for module in (account, doctor, rotation):
+            monkeypatch.setattr(module, "doctor_for", lambda _: tiny)
 
     offer()
     return offer
@@ -192,6 +206,53 @@ def test_registering_an_account_gives_what_its_owner_must_paste(csbctl: Csbctl) 
     assert csbctl.json("account", "list", "acme")[0]["status"] == "disabled"
     csbctl.text("account", "enable", "acme", ACCOUNT)
     assert csbctl.json("account", "list", "acme")[0]["status"] == "active"
+
+
+def test_an_external_id_is_replaced_when_the_new_one_opens_the_account(
+    csbctl: Csbctl, tiny: Callable[..., None]
+) -> None:
+    csbctl.json("tenant", "create", "acme")
+    old = csbctl.json("account", "register", "acme", ACCOUNT)["external_id"]
+    begun = csbctl.json("account", "rotate", "acme", ACCOUNT)
+    new = begun["new_external_id"]
+    assert (begun["external_id"], begun["documents"]["Trust"]["if"]) == (old, [old, new])
+    assert new != old
+
+    refused = csbctl.run("account", "rotate", "acme", ACCOUNT, "--finish", new)
+    assert (refused.exit_code, "the old ExternalId stays" in refused.stderr) == (1, True)
+    assert csbctl.json("account", "list", "acme")[0]["external_id"] == old
+
+    tiny(opened_by=new)
+    for _ in range(2):  # who did not see the first answer may ask again
+        done = csbctl.json("account", "rotate", "acme", ACCOUNT, "--finish", new)
+        assert (done["external_id"], done["documents"]["Trust"]["if"]) == (new, [None, new])
+        assert csbctl.json("account", "list", "acme")[0]["external_id"] == new
+
+    trail = csbctl.json("audit", "list", "--tenant", "acme", "--limit", "3")
+    assert [(entry["event"], entry["actor"]) for entry in trail] == [
+        ("operator.rotation_finished", "grace"),
+        ("csb_target_accounts.update", "grace"),
+        ("operator.rotation_begun", "grace"),
+    ]
+    assert not {old, new} & set(re.findall(r"csb-\w+", csbctl.text("audit", "list")))
+
+
+def test_only_the_external_id_that_was_made_last_is_put_in(
+    csbctl: Csbctl, tiny: Callable[..., None]
+) -> None:
+    csbctl.json("tenant", "create", "acme")
+    first = csbctl.json("account", "register", "acme", ACCOUNT)["external_id"]
+    rotate = ("account", "rotate", "acme", ACCOUNT)
+    begun = [csbctl.json(*rotate)["new_external_id"] for _ in range(2)]
+    for chosen in ("csb-of-somebody-else", first, begun[0]):
+        tiny(opened_by=chosen)
+        refused = csbctl.run(*rotate, "--finish", chosen)
+        assert (refused.exit_code, "begin again" in refused.stderr) == (1, True)
+
+    tiny(opened_by=begun[1])
+    assert f"--finish {begun[1]}" not in csbctl.text(*rotate, "--finish", begun[1])
+    assert csbctl.run(*rotate, "--finish", first).exit_code == 1  # what was retired stays so
+    assert csbctl.run("account", "rotate", "acme", "999988887777").exit_code == 1
 
 
 def test_the_doctor_is_heard_and_noted(csbctl: Csbctl, tiny: Callable[..., None]) -> None:
@@ -303,6 +364,9 @@ def test_failed_requests_are_replayed_by_choice_after_a_question(
         (["request", "show", "01890a5d-ac96-774b-bcce-b302099a8057"], "01890a5d"),
         (["tenant", "create", "NOT-A-CODE"], "code"),
         (["account", "register", "acme", "1", "--provider", "nowhere"], "nowhere"),
+        (["account", "rotate", "acme", "1"], "account list"),
+        (["key", "create", "acme", "--scope", "admin", "--expires-in", "0"], "never ends"),
+        (["tenant", "suspend", "\udcff"], "UTF-8"),
     ],
 )
 def test_an_error_names_the_field_or_the_remedy(
@@ -315,6 +379,48 @@ def test_an_error_names_the_field_or_the_remedy(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CSB_ADMIN_DATABASE_URL", "csb_admin_user:hunter2@db/csb", "postgresql://USER"),
+        ("CSB_ADMIN_DATABASE_URL", "postgresql://u:hunter2@[db/csb", "postgresql://USER"),
+        ("CSB_REDIS_URL", "hunter2@redis", "redis://HOST"),
+        ("CSB_REDIS_URL", "redis://:p@redis:hunter2/0", "redis://HOST"),
+    ],
+)
+def test_a_malformed_address_is_said_without_what_stands_in_it(
+    csbctl: Csbctl, name: str, value: str, said: str
+) -> None:
+    csbctl.env[name] = value
+    result = csbctl.run("queue", "depths")
+    assert (result.exit_code, said in result.stderr, "hunter2" in result.output) == (1, True, False)
+
+
+def test_a_database_that_cannot_be_worked_with_is_told_with_a_remedy(
+    csbctl: Csbctl, database: Database
+) -> None:
+    for url, remedy in (
+        (database.admin.rpartition("/")[0] + "/postgres", "migrate.py up"),
+        (database.api, "csb_admin_user"),
+        (f"{database.admin}?options=-cdefault_transaction_read_only%3Don", "standby"),
+    ):
+        csbctl.env["CSB_ADMIN_DATABASE_URL"] = url
+        result = csbctl.run("tenant", "create", "acme")
+        assert (result.exit_code, remedy in result.stderr) == (1, True), result.output
+
+
+def test_who_has_no_name_on_this_machine_is_known_by_a_number(
+    csbctl: Csbctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    del csbctl.env["CSB_ACTOR"]
+    csbctl.text("tenant", "create", "acme")
+    assert csbctl.json("audit", "list")[0]["actor"].startswith("uid-")
+
+
 def test_an_error_is_json_when_json_was_asked_for(csbctl: Csbctl) -> None:
     result = csbctl.run("tenant", "suspend", "nobody", "--json")
     assert result.exit_code == 1
@@ -325,6 +431,8 @@ def test_a_wrong_duration_is_answered_with_a_right_one(csbctl: Csbctl) -> None:
     result = csbctl.run("key", "create", "acme", "--scope", "admin", "--expires-in", "soon")
     assert result.exit_code == 2
     assert "90s, 30m, 12h, 7d" in result.stderr
+    beyond = csbctl.run("request", "failed", "--tenant", "acme", "--since", "999999d")
+    assert (beyond.exit_code, "36500d" in beyond.stderr) == (2, True)
 
 
 def test_a_tenants_retention_is_shown_and_changed(csbctl: Csbctl) -> None:
@@ -442,15 +550,50 @@ def test_the_local_platform_is_found_all_or_nothing(tmp_path: Path) -> None:
     assert named == {"CSB_ADMIN_DATABASE_URL": "postgresql://production"}
 
 
-def test_every_command_answers_in_json_and_explains_itself(csbctl: Csbctl) -> None:
-    nouns = main.commands
-    assert set(nouns) >= {"tenant", "key", "account", "request", "queue", "doctor", "security"}
-    paths = [
-        [noun, verb]
-        for noun, command in nouns.items()
-        for verb in getattr(command, "commands", {None: None})
-        if verb
-    ]
-    for path in [*paths, ["doctor"]]:
-        shown = csbctl.text(*path, "--help")
-        assert "--json" in shown
+def _every_command() -> list[str]:
+    verbs = ((noun, getattr(command, "commands", {"": None})) for noun, command in NOUNS.items())
+    return [f"{noun} {verb}".strip() for noun, commands in verbs for verb in commands]
+
+
+@pytest.mark.parametrize("command", _every_command())
+def test_every_command_answers_in_json_and_explains_itself(csbctl: Csbctl, command: str) -> None:
+    assert "--json" in csbctl.text(*command.split(), "--help")
+
+
+LOOKS = {
+    *("tenant list", "key list", "account list", "account show", "request show", "request failed"),
+    *("queue depths", "security list", "audit list", "schema wait"),
+}
+TRACED_ABOVE = {"request replay", "maintain"}
+
+
+def test_every_act_leaves_a_trace_under_the_operators_name(
+    csbctl: Csbctl, tiny: Callable[..., None]
+) -> None:
+    traced: set[str] = set()
+
+    def act(*args: str) -> Any:
+        before = csbctl.json("audit", "list", "--limit", "1")
+        done = csbctl.json(*args)
+        after = csbctl.json("audit", "list", "--limit", "1")
+        assert after != before, args
+        assert after[0]["actor"] == "grace"
+        traced.add(" ".join(args[:2]) if args[0] != "doctor" else "doctor")
+        return done
+
+    act("tenant", "create", "acme")
+    act("tenant", "ceilings", "acme", "--timeout-seconds", "60")
+    act("tenant", "retention", "acme", "--days", "30")
+    act("tenant", "suspend", "acme")
+    act("tenant", "resume", "acme")
+    key = act("key", "create", "acme", "--scope", "admin")
+    act("key", "revoke", act("key", "rotate", key["key_id"])["key_id"])
+    act("account", "register", "acme", ACCOUNT)
+    act("account", "disable", "acme", ACCOUNT)
+    act("account", "enable", "acme", ACCOUNT)
+    act("doctor", "acme", ACCOUNT)
+    new = act("account", "rotate", "acme", ACCOUNT)["new_external_id"]
+    tiny(opened_by=new)
+    act("account", "rotate", "acme", ACCOUNT, "--finish", new)
+
+    assert traced | LOOKS | TRACED_ABOVE == set(_every_command())

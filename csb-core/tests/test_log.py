@@ -28,9 +28,11 @@ TOKEN = "csb_ab12cd34ef56_" + "Zx9" * 14 + "Q"
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     kept = root.handlers[:], root.level, sys.excepthook, threading.excepthook
+    unraisable = sys.unraisablehook
     source = logging._srcfile
     yield
     root.handlers[:], root.level, sys.excepthook, threading.excepthook = kept
+    sys.unraisablehook = unraisable
     logging._srcfile = source
     logging.captureWarnings(capture=False)
     log.start()
@@ -168,6 +170,19 @@ def test_uncaught_exceptions_are_lines_too(output: Output) -> None:
     assert thread["message"] == "thread.crashed"
     assert thread["context"]["thread_name"] == "beat"
     assert "ZeroDivisionError" in thread["context"]["exception"]
+
+
+def test_what_python_can_only_drop_is_a_line_too(output: Output) -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            raise RuntimeError("too late for anybody")
+
+    Finalised()
+
+    [line] = output.lines()
+    assert (line["level"], line["message"]) == ("ERROR", "process.exception_ignored")
+    assert "too late for anybody" in line["context"]["exception"]
+    assert line["context"]["within"] == "function"
 
 
 def test_warnings_are_lines_too(output: Output) -> None:

@@ -15,7 +15,7 @@ import pytest
 from csb_core.errors import ConfigurationError, NotFound
 from csb_core.examination import Finding, doctor_for
 from csb_core.models import Lease, Target
-from worker_service_aws import doctor
+from worker_service_aws import doctor, powers
 from worker_service_aws.actions.attachments import attachment
 from worker_service_aws.actions.catalogue import build_actions
 from worker_service_aws.clients import Aws
@@ -31,11 +31,13 @@ from worker_service_aws.settings import AwsSettings
 
 PRINCIPAL = f"arn:aws:iam::{PLATFORM_ACCOUNT}:user/{PLATFORM_USER}"
 EXTERNAL_ID = "csb-0123456789abcdef"
-PASTED, TOO_OPEN, CLOSED, POWERLESS = (
+PASTED, TOO_OPEN, CLOSED, POWERLESS, SILENT, CAREFUL = (
     "100000000001",
     "100000000002",
     "100000000003",
     "100000000004",
+    "100000000005",
+    "100000000006",
 )
 
 
@@ -56,9 +58,19 @@ def _trust_without_condition(account_id: str) -> dict[str, Any]:
     return trust
 
 
+def _without(account_id: str, *sids: str, **condition: Any) -> dict[str, Any]:
+    """The permissions that the doctor gave, some of them left out, or bound to a condition."""
+    _, permissions = doctor.documents(_target(account_id), principal=PRINCIPAL).values()
+    kept = [one for one in permissions["Statement"] if condition or one["Sid"] not in sids]
+    for statement in kept:
+        if statement["Sid"] in sids:
+            statement["Condition"] = condition
+    return {"csb": {**permissions, "Statement": kept}}
+
+
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a local AWS that has the four accounts."""
+    """The URL of a local AWS that has the accounts."""
     seed = demo_seed({})
     stranger = {"AWS": f"arn:aws:iam::{PLATFORM_ACCOUNT}:user/somebody-else"}
     closed = _trust_without_condition(CLOSED)
@@ -68,6 +80,15 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         TOO_OPEN: _account(TOO_OPEN, trust=_trust_without_condition(TOO_OPEN)),
         CLOSED: _account(CLOSED, trust=closed),
         POWERLESS: _account(POWERLESS, inline_policies={}),
+        SILENT: _account(
+            SILENT, inline_policies=_without(SILENT, "ExamineOwnPermissions", "ReadPolicies")
+        ),
+        CAREFUL: _account(
+            CAREFUL,
+            inline_policies=_without(
+                CAREFUL, "ChangeAttachments", ArnLike={"iam:PolicyARN": "arn:aws:iam::aws:*"}
+            ),
+        ),
     }
     path: Path = tmp_path_factory.mktemp("aws") / "seed.json"
     path.write_text(json.dumps(seed))
@@ -100,8 +121,9 @@ def test_an_account_with_the_pasted_documents_is_in_order() -> None:
         "the platform's own identity": "ok",
         "enter with our ExternalId": "ok",
         "refuse any other ExternalId": "ok",
-        **dict.fromkeys(doctor.OPERATIONS, "ok"),
+        **dict.fromkeys(powers.ABILITIES, "ok"),
     }, findings
+    assert "as IAM simulates it" in findings["detach_policy on groups"].detail
     assert findings["the platform's own identity"].detail == PRINCIPAL
 
 
@@ -126,10 +148,31 @@ def test_a_closed_account_is_said_with_its_remedy() -> None:
 def test_missing_powers_are_named() -> None:
     findings = _examine(POWERLESS)
     assert findings["enter with our ExternalId"].verdict == "ok"
-    found = findings["ChangeAttachments"]
+    found = findings["detach_policy on groups"]
     assert found.verdict == "failed"
     assert "iam:DetachGroupPolicy" in found.detail
     assert "permissions policy" in found.remedy
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_may_not_be_simulated_is_tried() -> None:
+    findings = _examine(SILENT)
+    assert "as tried on" in findings["attach_policy on roles"].detail
+    assert findings["attach_policy on roles"].verdict == "ok"
+    assert (findings["dry_run"].verdict, findings["dry_run"].detail) == (
+        "failed",
+        "denied: iam:GetPolicy",
+    )
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_no_that_hangs_on_the_policy_is_no_no() -> None:
+    findings = _examine(CAREFUL)
+    assert findings["dry_run"].verdict == "ok"
+    found = findings["attach_policy on users"]
+    assert found.verdict == "unknown"
+    assert found.detail == "not to be found out: iam:AttachUserPolicy"
+    assert "dry_run" in found.remedy
 
 
 def test_without_an_identity_there_is_nothing_else_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +183,10 @@ def test_without_an_identity_there_is_nothing_else_to_see(monkeypatch: pytest.Mo
     assert "credentials" in found.remedy
     with pytest.raises(ConfigurationError, match="--principal"):
         doctor.documents(_target(PASTED), principal=None)
+    for name, useless in (("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL", "nowhere")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, useless)
+            assert doctor.enter(_target(PASTED)).verdict == "failed"
 
 
 @pytest.mark.usefixtures("aws")
@@ -192,8 +239,9 @@ def test_the_documents_allow_what_the_actions_ask_for_and_no_more(dry_run: bool)
         for statement in [*change.reads, *change.writes]
         for operation in statement["Action"]
     }
-    given = {operation for operations in doctor.OPERATIONS.values() for operation in operations}
+    given = {operation for operations in powers.OPERATIONS.values() for operation in operations}
     assert asked == given - (set() if dry_run else {"iam:GetPolicy"})
+    assert given == {operation for needed in powers.ABILITIES.values() for operation in needed}
 
 
 def _lease(kind: str, *, dry_run: bool) -> Lease:
@@ -222,7 +270,9 @@ def _lease(kind: str, *, dry_run: bool) -> Lease:
 
 def test_every_action_stands_in_the_test_above() -> None:
     settings = AwsSettings()
-    assert set(build_actions(Aws(settings), settings)) == {"attach_policy", "detach_policy"}
+    actions = set(build_actions(Aws(settings), settings))
+    assert actions == {"attach_policy", "detach_policy"}
+    assert actions | {"dry_run"} == {ability.split()[0] for ability in powers.ABILITIES}
 
 
 def test_csbctl_finds_this_doctor() -> None:

@@ -19,14 +19,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from botocore.exceptions import ClientError
+from click.testing import CliRunner, Result
 
-from csb_core import requests
+from csb_core import ctl, requests
 from csb_core.db import Pool, connection, open_pool, tenant_transaction
 from csb_core.models import Json, Message, Request
 from csb_core.queue import Queue, connect, encode
 from csb_core.states import FINAL, Status
 from csb_core.testing import Database, make_draft, make_tenant
-from worker_service_aws.local_aws.demo_seed import PLATFORM_KEY_ID, PLATFORM_SECRET, demo_seed
+from worker_service_aws.local_aws.demo_seed import (
+    PLATFORM_KEY_ID,
+    PLATFORM_SECRET,
+    demo_seed,
+    executor_arn,
+)
 
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 
@@ -69,6 +76,7 @@ class Tenant:
     pool: Pool
     bell: Queue
     tenant_id: UUID
+    code: str
     account_id: str
     iam: Any
 
@@ -106,7 +114,8 @@ class Tenant:
 def tenant(database: Database, redis_url: str, local_aws: Any) -> Iterator[Tenant]:
     """A tenant whose account trusts the platform by the ExternalId of its registration."""
     account_id = f"{random.randrange(10**11, 10**12)}"
-    tenant_id = make_tenant(database.admin, account_id=account_id)
+    code = f"t-{account_id}"
+    tenant_id = make_tenant(database.admin, code, account_id=account_id)
     iam = local_aws.client("iam", key=account_id)
     accounts = demo_seed({account_id: f"csb-{tenant_id.hex}"})["accounts"]
     executor = next(one for one in accounts[account_id]["roles"] if one["name"] == "CSBExecutor")
@@ -124,6 +133,7 @@ def tenant(database: Database, redis_url: str, local_aws: Any) -> Iterator[Tenan
         pool=pool,
         bell=Queue(redis, "aws"),
         tenant_id=tenant_id,
+        code=code,
         account_id=account_id,
         iam=iam,
     )
@@ -200,6 +210,54 @@ def test_a_lost_answer_costs_no_attempt(tenant: Tenant, local_aws: Any) -> None:
     end = tenant.end_of(tenant.submit())
 
     assert (end.status, end.changed, end.attempt) == (Status.SUCCESS, True, 1)
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_external_id_is_replaced_and_the_account_is_open_all_the_while(
+    tenant: Tenant, local_aws: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSB_ADMIN_DATABASE_URL", database.admin)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", local_aws.url)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", PLATFORM_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLATFORM_SECRET)
+
+    def csbctl(noun: str, verb: str, *more: str) -> Result:
+        args = ["--json", noun, verb, tenant.code, tenant.account_id, *more]
+        return CliRunner().invoke(ctl.main, args)
+
+    def rotate(*more: str) -> Json:
+        answer = csbctl("account", "rotate", *more)
+        assert answer.exit_code == 0, answer.output
+        return dict(json.loads(answer.stdout))
+
+    def paste(documents: Json) -> None:
+        (trust,) = documents.values()
+        tenant.iam.update_assume_role_policy(
+            RoleName="CSBExecutor", PolicyDocument=json.dumps(trust)
+        )
+
+    def require_work() -> None:
+        assert tenant.end_of(tenant.submit()).status is Status.SUCCESS
+
+    begun = rotate()
+    old, new = begun["external_id"], begun["new_external_id"]
+    require_work()
+    assert csbctl("account", "rotate", "--finish", new).exit_code == 1  # nothing was pasted yet
+    require_work()
+    paste(begun["documents"])
+    require_work()
+    finished = rotate("--finish", new)
+    require_work()
+    paste(finished["documents"])
+    require_work()
+
+    role = executor_arn(tenant.account_id)
+    ask = {"RoleArn": role, "RoleSessionName": "look", "DurationSeconds": 900}
+    sts = local_aws.platform()
+    assert sts.assume_role(ExternalId=new, **ask)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        sts.assume_role(ExternalId=old, **ask)
 
 
 def test_it_ends_soon_after_sigterm(worker: subprocess.Popen[bytes]) -> None:

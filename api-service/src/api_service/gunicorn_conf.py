@@ -10,8 +10,9 @@ import gc
 from typing import TYPE_CHECKING, cast
 
 from csb_core import metrics_dir
-from csb_core.config import ApiSettings, load
+from csb_core.config import ApiSettings
 from csb_core.errors import ConfigurationError
+from csb_core.starting import settings_or_end
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from api_service.deps import Deps
 
-_settings = load(ApiSettings)
+_settings = settings_or_end(ApiSettings)
 
 bind = [_settings.bind, _settings.metrics_bind]
 workers = _settings.api_processes

@@ -136,3 +136,29 @@ def set_status(
     )
     if done.rowcount == 0:
         raise NotFound(f"account {account_id} is not registered for this tenant")
+
+
+def replace_external_id(conn: Connection, account: Account, external_id: str) -> None:
+    """Enter an account by another ExternalId from now on; raises Conflict if it changed meanwhile.
+
+    Attempts under way were given the old one, and go on with it.
+    """
+    done = conn.execute(
+        """
+        UPDATE csb_app.csb_target_accounts
+           SET external_id = %(fresh)s
+         WHERE tenant_id = %(tenant_id)s
+           AND cloud_provider = %(cloud_provider)s
+           AND account_id = %(account_id)s
+           AND external_id = %(known)s
+        """,
+        {
+            "tenant_id": account.tenant_id,
+            "cloud_provider": account.cloud_provider,
+            "account_id": account.account_id,
+            "known": account.external_id,
+            "fresh": external_id,
+        },
+    )
+    if done.rowcount == 0:
+        raise Conflict(f"somebody else changed account {account.account_id}: look at it again")

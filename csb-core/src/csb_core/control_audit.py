@@ -34,6 +34,26 @@ def note(
     )
 
 
+def last_note(
+    conn: Connection, event: str, *, subject: str, tenant_id: UUID, detail: Json
+) -> Json | None:
+    """Return the newest detail that `note` left of such an event and that says all of `detail`."""
+    row = conn.execute(
+        """
+        SELECT detail
+          FROM csb_app.csb_control_audit
+         WHERE event = 'operator.' || %(event)s
+           AND tenant_id = %(tenant_id)s
+           AND subject = %(subject)s
+           AND detail @> %(detail)s
+         ORDER BY audit_id DESC
+         LIMIT 1
+        """,
+        {"event": event, "tenant_id": tenant_id, "subject": subject, "detail": Jsonb(detail)},
+    ).fetchone()
+    return row[0] if row else None
+
+
 def latest(conn: Connection, *, tenant_id: UUID | None, limit: int) -> list[Json]:
     """Return the last entries, the newest first; of one tenant when it is given."""
     with conn.cursor(row_factory=dict_row) as cur:

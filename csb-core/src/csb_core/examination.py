@@ -44,6 +44,17 @@ class Doctor(Protocol):
         Raises ConfigurationError when the principal was not given and cannot be found out.
         """
 
+    def trust(
+        self, target: Target, *, principal: str | None, retiring: str | None = None
+    ) -> dict[str, Json]:
+        """Return the part of `documents` that lets us in; it may accept a second ExternalId.
+
+        Raises ConfigurationError as `documents` does.
+        """
+
+    def enter(self, target: Target) -> Finding:
+        """Try the way in, and nothing else."""
+
     def examine(self, target: Target) -> Sequence[Finding]:
         """Try the way in, and say what may be done there; never changes anything."""
 

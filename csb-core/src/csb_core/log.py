@@ -59,6 +59,7 @@ def configure(service: str, level: str = "INFO") -> None:
     _collect_only_what_is_shown()
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def _collect_only_what_is_shown() -> None:
@@ -192,3 +193,13 @@ def _log_uncaught_in_thread(crash: threading.ExceptHookArgs) -> None:
         exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback),
         extra={"thread_name": crash.thread.name if crash.thread else None},
     )
+
+
+def _log_unraisable(ignored: sys.UnraisableHookArgs) -> None:
+    """What Python drops where nobody can catch it: in a finaliser, or while a process ends."""
+    if ignored.exc_value is not None:
+        logging.getLogger("csb_core").error(
+            "process.exception_ignored",
+            exc_info=(ignored.exc_type, ignored.exc_value, ignored.exc_traceback),
+            extra={"within": type(ignored.object).__qualname__},
+        )

@@ -31,6 +31,18 @@ def documents(target: Target, *, principal: str | None) -> dict[str, Json]:
     raise ConfigurationError(NO_ACCOUNTS)
 
 
+def trust(target: Target, *, principal: str | None, retiring: str | None = None) -> dict[str, Json]:
+    """There is nobody who would have to trust us; raises ConfigurationError."""
+    del target, principal, retiring
+    raise ConfigurationError(NO_ACCOUNTS)
+
+
+def enter(target: Target) -> Finding:
+    """There is no account to enter; raises ConfigurationError."""
+    del target
+    raise ConfigurationError(NO_ACCOUNTS)
+
+
 def examine(target: Target) -> Sequence[Finding]:
     """There is no account to examine; raises ConfigurationError."""
     del target

@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
+from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from csb_core.errors import BridgeError, ConfigurationError
-from csb_core.examination import Finding, Verdict
+from csb_core.examination import Finding
 from csb_core.models import Json, Target
+from worker_service_aws import powers
 from worker_service_aws.calls import AccountSession, call
 from worker_service_aws.clients import Aws
 from worker_service_aws.faults import AwsError
@@ -29,18 +31,7 @@ _ROLE_NAME: Final = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
 _ROLE_ARN: Final = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/([!-~]+/)?[\w+=,.@-]{1,64}")
 _SESSION_ARN: Final = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.+")
 
-_NOUNS: Final = ("User", "Role", "Group")
 _PATIENCE_SECONDS: Final = 60
-
-#: What the actions call, by what it is for. A test holds it against the actions themselves.
-OPERATIONS: Final = {
-    "ReadPrincipals": tuple(f"iam:Get{noun}" for noun in _NOUNS),
-    "ReadAttachments": tuple(f"iam:ListAttached{noun}Policies" for noun in _NOUNS),
-    "ReadPolicies": ("iam:GetPolicy",),
-    "ChangeAttachments": tuple(
-        f"iam:{verb}{noun}Policy" for verb in ("Attach", "Detach") for noun in _NOUNS
-    ),
-}
 
 
 def target(account_id: str, external_id: str, *, role: str) -> Target:
@@ -66,11 +57,26 @@ def documents(target: Target, *, principal: str | None) -> dict[str, Json]:
 
     Raises ConfigurationError when `principal` is not given and AWS does not tell who we are.
     """
-    role = target.role_arn.rpartition("/")[2]
     return {
-        f"Trust policy of the role {role}": _trust(target, principal or _ourselves()),
-        f"Permissions policy of the role {role}": _permissions(target),
+        **trust(target, principal=principal),
+        f"Permissions policy of the role {_role(target)}": _permissions(target),
     }
+
+
+def trust(target: Target, *, principal: str | None, retiring: str | None = None) -> dict[str, Json]:
+    """Return the role's trust policy; with `retiring`, one that accepts that ExternalId as well.
+
+    Raises ConfigurationError when `principal` is not given and AWS does not tell who we are.
+    """
+    accepted = target.external_id if retiring is None else [retiring, target.external_id]
+    document = _trust(principal or _ourselves(), accepted)
+    return {f"Trust policy of the role {_role(target)}": document}
+
+
+def enter(target: Target) -> Finding:
+    """Try the way in, and nothing else."""
+    identity = _identity()
+    return _entry(Aws(load_aws_settings()), target) if identity.verdict == "ok" else identity
 
 
 def examine(target: Target) -> Sequence[Finding]:
@@ -86,7 +92,7 @@ def examine(target: Target) -> Sequence[Finding]:
     entry = _entry(aws, target)
     if entry.verdict != "ok":
         return [identity, entry]
-    return [identity, entry, _stranger(aws, target), *_powers(aws, target)]
+    return [identity, entry, _stranger(aws, target), *powers.findings(_enter(aws, target))]
 
 
 def examine_here() -> Sequence[Finding]:
@@ -94,7 +100,11 @@ def examine_here() -> Sequence[Finding]:
     return [_identity()]
 
 
-def _trust(target: Target, principal: str) -> Json:
+def _role(target: Target) -> str:
+    return target.role_arn.rpartition("/")[2]
+
+
+def _trust(principal: str, external_ids: str | list[str]) -> Json:
     assumed = _SESSION_ARN.fullmatch(principal)
     if assumed:  # a session ends, its role stays
         principal = f"arn:{assumed[1]}:iam::{assumed[2]}:role/{assumed[3]}"
@@ -106,7 +116,7 @@ def _trust(target: Target, principal: str) -> Json:
                 "Effect": "Allow",
                 "Principal": {"AWS": principal},
                 "Action": "sts:AssumeRole",
-                "Condition": {"StringEquals": {"sts:ExternalId": target.external_id}},
+                "Condition": {"StringEquals": {"sts:ExternalId": external_ids}},
             }
         ],
     }
@@ -114,7 +124,7 @@ def _trust(target: Target, principal: str) -> Json:
 
 def _permissions(target: Target) -> Json:
     partition, account_id = target.role_arn.split(":")[1], target.account_id
-    kinds = [f"arn:{partition}:iam::{account_id}:{noun.lower()}/*" for noun in _NOUNS]
+    kinds = [f"arn:{partition}:iam::{account_id}:{noun.lower()}/*" for noun in powers.NOUNS]
     elsewhere = {"ReadPolicies": ["*"]}  # AWS's own policies are in no account
     return {
         "Version": "2012-10-17",
@@ -126,7 +136,7 @@ def _permissions(target: Target) -> Json:
                     "Action": list(operations),
                     "Resource": elsewhere.get(sid, kinds),
                 }
-                for sid, operations in OPERATIONS.items()
+                for sid, operations in powers.OPERATIONS.items()
             ),
             {
                 "Sid": "ExamineOwnPermissions",
@@ -156,7 +166,7 @@ def _ourselves() -> str:
             "sts", region_name=settings.region, endpoint_url=settings.endpoint_url
         )
         return str(call(client, "GetCallerIdentity", {}, [])["Arn"])
-    except BridgeError as exc:
+    except (BridgeError, BotoCoreError, ValueError) as exc:  # a profile or an endpoint of no use
         raise ConfigurationError(
             f"--principal: give the platform's own ARN, as AWS does not tell it ({exc})"
         ) from exc
@@ -211,7 +221,9 @@ def _stranger(aws: Aws, target: Target) -> Finding:
 
 
 def _enter(aws: Aws, target: Target) -> AccountSession:
-    everything = [operation for operations in OPERATIONS.values() for operation in operations]
+    everything = [
+        operation for operations in powers.OPERATIONS.values() for operation in operations
+    ]
     statements: list[Statement] = [allow(["iam:SimulatePrincipalPolicy", *everything], ["*"])]
     return aws.enter(
         target,
@@ -221,67 +233,3 @@ def _enter(aws: Aws, target: Target) -> AccountSession:
         before_write=lambda: None,
         ends_at=time.monotonic() + _PATIENCE_SECONDS,
     )
-
-
-def _powers(aws: Aws, target: Target) -> list[Finding]:
-    """What the role may do there, one finding for each thing that it is for."""
-    session = _enter(aws, target)
-    decisions = _simulated(session, target)
-    how = "as IAM simulates it" if decisions else "as tried on a principal that cannot exist"
-    findings = []
-    for purpose, operations in OPERATIONS.items():
-        rulings = {op: decisions[op] if decisions else _tried(session, op) for op in operations}
-        denied = sorted(op for op, ruling in rulings.items() if ruling is False)
-        unclear = sorted(op for op, ruling in rulings.items() if ruling is None)
-        verdict: Verdict = "failed" if denied else "unknown" if unclear else "ok"
-        findings.append(
-            Finding(
-                check=purpose,
-                verdict=verdict,
-                detail=_told(denied, unclear) or f"allowed, {how}",
-                remedy="paste the permissions policy of `csbctl account show`" if denied else "",
-            )
-        )
-    return findings
-
-
-def _told(denied: Sequence[str], unclear: Sequence[str]) -> str:
-    parts = ("denied", denied), ("not to be found out", unclear)
-    return "; ".join(f"{what}: {', '.join(which)}" for what, which in parts if which)
-
-
-def _simulated(session: AccountSession, target: Target) -> dict[str, bool | None]:
-    """Ask IAM about every operation; an empty answer when it does not simulate for us."""
-    operations = [op for group in OPERATIONS.values() for op in group]
-    try:
-        results = session.pages(
-            "iam",
-            "SimulatePrincipalPolicy",
-            "EvaluationResults",
-            PolicySourceArn=target.role_arn,
-            ActionNames=operations,
-        )
-    except AwsError:
-        return {}
-    decisions: dict[str, bool | None] = dict.fromkeys(operations)
-    decisions.update({r["EvalActionName"]: r["EvalDecision"] == "allowed" for r in results})
-    return decisions
-
-
-def _tried(session: AccountSession, operation: str) -> bool | None:
-    """Try an operation where it can have no effect; None when the answer tells nothing."""
-    name = operation.removeprefix("iam:")
-    nobody = f"csb-doctor-{secrets.token_hex(12)}"
-    parameters = {f"{noun}Name": nobody for noun in _NOUNS if noun in name}
-    if name == "GetPolicy" or name.startswith(("Attach", "Detach")):
-        parameters["PolicyArn"] = _policy_arn(session.target, nobody)
-    try:
-        session.call("iam", name, **parameters)
-    except AwsError as exc:
-        return {"NOT_FOUND": True, "ACCESS_DENIED": False}.get(exc.fault.error_class)
-    return True
-
-
-def _policy_arn(target: Target, name: str) -> str:
-    partition = target.role_arn.split(":")[1]
-    return f"arn:{partition}:iam::{target.account_id}:policy/{name}"

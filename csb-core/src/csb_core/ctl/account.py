@@ -29,7 +29,7 @@ as_principal = click.option(
 
 @click.group(cls=Group)
 def account() -> None:
-    """Target accounts: register, show, list, disable, enable."""
+    """Target accounts: register, show, list, rotate, disable, enable."""
 
 
 @account.command()

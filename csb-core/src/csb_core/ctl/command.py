@@ -18,6 +18,7 @@ from csb_core.ctl.key import key
 from csb_core.ctl.maintain import maintain
 from csb_core.ctl.queue import queue
 from csb_core.ctl.request import request
+from csb_core.ctl.rotation import rotate
 from csb_core.ctl.schema import schema
 from csb_core.ctl.security import security
 from csb_core.ctl.surroundings import settle
@@ -58,8 +59,17 @@ def main(ctx: click.Context, actor: str | None) -> None:
     """
     settle(os.environ)
     console = ctx.ensure_object(Console)
-    console.actor = actor or f"{getpass.getuser()}@{socket.gethostname()}"
+    console.actor = actor or f"{_login()}@{socket.gethostname()}"
 
 
+def _login() -> str:
+    """Return the login; a container's user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+account.add_command(rotate)
 for noun in (tenant, key, account, request, queue, doctor, security, audit, maintain, schema):
     main.add_command(noun)

@@ -14,8 +14,12 @@ from csb_core import api_keys, tenants
 from csb_core.api_keys import SCOPES, ApiKey, Terms
 from csb_core.ctl.console import Console, Group, pass_console
 from csb_core.ctl.surroundings import database
+from csb_core.errors import ConfigurationError
 
 COLUMNS = ("key_id", "label", "scopes", "state", "expires_at", "last_used_at", "created_at")
+
+#: Longer than anything here is kept; beyond, a date could not be told.
+_LONGEST = timedelta(days=36_500)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -36,7 +40,10 @@ class Duration(click.ParamType[timedelta]):
             self.fail(f"{value!r} is not like 90s, 30m, 12h, 7d or 0", param, ctx)
         if written[1] is None:
             return timedelta()
-        return timedelta(seconds=int(written[1]) * _UNITS[written[2]])
+        length = timedelta(seconds=int(written[1]) * _UNITS[written[2]])
+        if length > _LONGEST:
+            self.fail(f"{value!r} is longer than {_LONGEST.days}d", param, ctx)
+        return length
 
 
 @click.group(cls=Group)
@@ -60,8 +67,10 @@ def create(
     requests_per_minute: int | None,
 ) -> None:
     """Make a key for TENANT and show its token, this once."""
+    if expires_in == timedelta():
+        raise ConfigurationError("--expires-in: such a key opens nothing; left out, it never ends")
     terms = Terms(
-        scopes=scopes,
+        scopes=tuple(dict.fromkeys(scopes)),
         label=label,
         expires_at=datetime.now(UTC) + expires_in if expires_in else None,
         requests_per_minute=requests_per_minute,

@@ -120,7 +120,9 @@ def _chosen(
     if ids:
         if any(value is not None for value in chosen.values()):
             raise ConfigurationError("give ids or options that choose, not both")
-        return [oversight.find_failure(conn, correlation_id) for correlation_id in ids]
+        return [
+            oversight.find_failure(conn, correlation_id) for correlation_id in dict.fromkeys(ids)
+        ]
     return oversight.find_failures(conn, _narrowed(conn, **chosen), limit=limit)
 
 

@@ -11,7 +11,7 @@ import psycopg
 
 from csb_core import schema_version
 from csb_core.ctl.console import Console, Group, pass_console
-from csb_core.ctl.surroundings import required
+from csb_core.ctl.surroundings import database_url
 from csb_core.errors import StoreUnavailable
 from csb_core.schema_version import NEEDED
 
@@ -39,7 +39,7 @@ def wait(console: Console, seconds: float) -> None:
 
     A newer one will do: migrations leave what the code before them works with.
     """
-    url = required(os.environ, DATABASE)
+    url = database_url(os.environ, DATABASE)
     until = time.monotonic() + seconds
     while True:
         found, lack = _look(url)

@@ -11,7 +11,8 @@ import os
 from typing import TYPE_CHECKING, cast
 
 from csb_core import metrics_dir
-from csb_core.config import WorkerSettings, load
+from csb_core.config import WorkerSettings
+from csb_core.starting import settings_or_end
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from csb_core.worker.main import WorkerProcess
 
-_settings = load(WorkerSettings)
+_settings = settings_or_end(WorkerSettings)
 
 bind = [_settings.bind, _settings.metrics_bind]
 workers = _settings.processes

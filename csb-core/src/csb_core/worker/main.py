@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -80,14 +81,9 @@ class WorkerProcess:
         express = self._thread("express", lambda: self.express.run([intake]))
         express.start()
         self._thread("loop", lambda: self._consume([intake, express])).start()
-        logger.info(
-            "worker.started",
-            extra={
-                "worker": self.loop.worker,
-                "queue": self.queue.provider,
-                "slots": self.loop.slots.total,
-            },
-        )
+        loop, slots = self.loop, self.loop.slots.total
+        said = {"worker": loop.worker, "queue": self.queue.provider, "slots": slots}
+        logger.info("worker.started", extra=said)
 
     def stop(self) -> None:
         """Pop no more, finish or give back what is in hand, and return when that is done."""
@@ -212,28 +208,25 @@ def create(
         threads=settings.slots,
     )
 
-    def lane(inbox: SimpleQueue[Event], **more: Any) -> Loop:
-        return Loop(
-            worker=worker,
-            queue=bell,
-            pool=pool,
-            cache=cache,
-            desk=Desk(pool=pool, provider=provider, worker=worker),
-            executor=executor,
-            slots=slots,
-            hand=hand,
-            inbox=inbox,
-            stop=stop,
-            ttl=settings.lease,
-            **more,
-        )
+    lane = partial(
+        Loop,
+        worker=worker,
+        queue=bell,
+        pool=pool,
+        cache=cache,
+        desk=Desk(pool=pool, provider=provider, worker=worker),
+        executor=executor,
+        slots=slots,
+        hand=hand,
+        stop=stop,
+        ttl=settings.lease,
+    )
 
     def pass_on(popped: Popped) -> None:
         slots.expect(tenant_of(message) for message in popped.messages)
         inbox.put(popped)
 
-    loop = lane(inbox)
-    express = lane(SimpleQueue(), pass_on=pass_on)
+    loop, express = lane(inbox=inbox), lane(inbox=SimpleQueue(), pass_on=pass_on)
     return WorkerProcess(
         settings=settings,
         pool=pool,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from worker_service_aws.local_aws import simulation
 from worker_service_aws.local_aws.attachments import attachment_of
 from worker_service_aws.local_aws.call import Call, Environ, read_call
 from worker_service_aws.local_aws.callers import Caller, Keyring
@@ -92,6 +93,8 @@ class Gate:
             require_trust(caller, call)
         else:
             require_permission(caller, call)
+        if call.action == simulation.ACTION:
+            return Result(answer=simulation.simulate(call), performed=True)
         attachment = attachment_of(caller.account_id, call)
         if attachment is not None:
             attachment.require_possible()

@@ -43,6 +43,9 @@ def resource_of(account_id: str, call: Call) -> tuple[str, str]:
         if parameter in call.parameters:
             name = call.parameters[parameter]
             return directory.principal_arn(account_id, kind, name), f"{kind} {name}"
+    if "PolicySourceArn" in call.parameters:
+        source = call.parameters["PolicySourceArn"]
+        return source, source
     if "PolicyArn" in call.parameters:
         return call.parameters["PolicyArn"], f"policy {call.parameters['PolicyArn']}"
     return "*", "*"

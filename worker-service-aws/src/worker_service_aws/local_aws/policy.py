@@ -36,6 +36,18 @@ def rule(documents: Iterable[Document], action: str, resource: str, context: Con
     return ruling
 
 
+def keys_asked(documents: Iterable[Document], action: str, resource: str) -> set[str]:
+    """The condition keys on which it hangs what the documents say of the action."""
+    return {
+        key
+        for document in documents
+        for statement in listed(document.get("Statement", []))
+        if _speaks_of(statement, action, resource)
+        for keys in statement.get("Condition", {}).values()
+        for key in keys
+    }
+
+
 def _speaks_of(statement: Document, action: str, resource: str) -> bool:
     return _named(statement, "Action", action.lower(), fold=True) and _named(
         statement, "Resource", resource, fold=False
