@@ -55,6 +55,7 @@ def test_a_commit_is_on_two_nodes() -> None:
         "method": "any",
         "number": 1,
         "dataDurability": "required",
+        "failoverQuorum": True,
     }
     assert spec["affinity"]["podAntiAffinityType"] == "required"
     assert spec["bootstrap"]["initdb"]["dataChecksums"] is True
