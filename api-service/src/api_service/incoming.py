@@ -52,6 +52,13 @@ def idempotency_key() -> str | None:
     return key
 
 
+def is_known(etag: str) -> bool:
+    """Whether If-None-Match names this tag; compared weakly (RFC 9110, 13.1.2)."""
+    return "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
+        etag.strip('"')
+    )
+
+
 def with_key(payload: Any, key: str | None) -> Any:
     """Return the payload with the header's key as its client_request_id: they are one namespace.
 

@@ -9,7 +9,7 @@ from flask import Response, request
 from api_service.call import Call
 from api_service.deps import Deps
 from api_service.documents import answer, rows
-from api_service.incoming import id_of, query
+from api_service.incoming import id_of, is_known, query
 from api_service.polling import wait_for, wait_seconds
 from api_service.reading import Shown
 from csb_core import requests
@@ -32,7 +32,7 @@ def show(deps: Deps, call: Call, correlation_id: str) -> Response:
     else:
         shown = deps.reader.read(call.caller.tenant_id, wanted)
     etag = f'"{shown.version}"'
-    if _is_known(etag):
+    if is_known(etag):
         return Response(status=304, headers={"ETag": etag, "X-Cache": shown.source})
     return answer(shown.document, ETag=etag, X_Cache=shown.source)
 
@@ -59,11 +59,5 @@ def show_refs(deps: Deps, call: Call, correlation_id: str) -> Response:
 
 def _is_awaited(shown: Shown) -> bool:
     if request.if_none_match:
-        return not _is_known(f'"{shown.version}"')
+        return not is_known(f'"{shown.version}"')
     return shown.is_final
-
-
-def _is_known(etag: str) -> bool:
-    return "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
-        etag.strip('"')
-    )

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from flask import Response, request
+from flask import Response
 
 from api_service.call import Call
 from api_service.cursors import edge_of, edge_text, id_of_cursor, id_text
 from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
-from api_service.incoming import id_of, query, whole
+from api_service.incoming import id_of, is_known, query, whole
 from api_service.util_differences import differences
 from api_service.util_documents import (
     etag_of,
@@ -51,9 +51,7 @@ def show_util(deps: Deps, call: Call, util_id: str) -> Response:
         util = util_store.seen(conn, id_of(util_id, "util"))
         version = util_versions.get(conn, util.util_id, util.version)
     etag = etag_of(util)
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(
-        etag.strip('"')
-    ):
+    if is_known(etag):
         return Response(status=304, headers={"ETag": etag})
     return answer(util_document(util, version), ETag=etag)
 
