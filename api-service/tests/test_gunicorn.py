@@ -11,11 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -113,14 +112,11 @@ def test_fifty_identical_posts_at_once_are_one_request(server: Server, tenant: A
 
 
 def test_chunks_that_are_none_are_the_callers_fault(server: Server, tenant: Any) -> None:
-    where = urlsplit(server.url)
     head = (
         f"POST {URL} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {tenant.token}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    with socket.create_connection((where.hostname, where.port), timeout=10) as caller:
-        caller.sendall(f"{head}zz\r\n".encode())
-        answer = caller.recv(65536).decode()
+    answer = raw_request(server, f"{head}zz\r\n".encode()).decode()
     assert answer.startswith("HTTP/1.1 400 ")
     assert '"code":"bad_request"' in answer
 
@@ -175,11 +171,15 @@ def test_outage_of_postgresql_is_told_and_survived(
         refused = [post() for _ in range(4)]
         assert requests.get(f"{server.url}/ready", timeout=5).status_code == 503
         assert requests.get(f"{server.url}/health", timeout=5).status_code == 200
-    wait_until(lambda: post().status_code == 202, 15)
 
+    def serves() -> bool:
+        # On a connection of its own each time, so that both processes are asked.
+        said = [requests.get(f"{server.url}/ready", timeout=5).json()["status"] for _ in range(8)]
+        return post().status_code == 202 and set(said) == {"ready"}
+
+    wait_until(serves, 20)
     assert {r.status_code for r in refused} == {503}
     assert all("Retry-After" in r.headers for r in refused)
-    assert requests.get(f"{server.url}/ready", timeout=5).json()["status"] == "ready"
 
 
 def test_endless_chunked_body_is_cut_off(server: Server, tenant: Any) -> None:
@@ -239,9 +239,15 @@ def test_every_line_is_json_and_tells_no_token(
 
 def raw_request(server: Server, request: bytes) -> bytes:
     host, _, port = server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as conn:
+    with socket.create_connection((host, int(port)), timeout=10) as conn:
         conn.sendall(request)
-        return conn.recv(65536)
+        conn.shutdown(socket.SHUT_WR)
+        answer = b""
+        # Whoever is closed with bytes unread gets a reset after the answer.
+        with suppress(ConnectionResetError):
+            while part := conn.recv(65536):
+                answer += part
+        return answer
 
 
 @pytest.mark.parametrize(
