@@ -241,9 +241,10 @@ def raw_request(server: Server, request: bytes) -> bytes:
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as conn:
         conn.sendall(request)
-        conn.shutdown(socket.SHUT_WR)
         answer = b""
-        # Whoever is closed with bytes unread gets a reset after the answer.
+        # Whoever is closed with bytes unread gets a reset after the answer; what came can be read.
+        with suppress(OSError):
+            conn.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             while part := conn.recv(65536):
                 answer += part
