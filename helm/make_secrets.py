@@ -3,7 +3,9 @@
     python helm/make_secrets.py | kubectl create --namespace csb-app --filename -
 
 `create`, so that a second run changes nothing. `--release` is what the release will be called. With
-an external PostgreSQL or Redis say where it is (`--postgres`, `--redis`). Standard library only.
+an external PostgreSQL or Redis say where it is (`--postgres`, `--redis`). An autoscaler asks
+PostgreSQL from another namespace: with one, its host has the namespace in it. Standard library
+only.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import pytest
 from tests.deploy.charts import Manifest, NotRendered, of_kind, rendered
+from tests.house import ROOT, text
 
 ARCHIVED: Final = (
     "postgres-db.cnpg.backup.enabled=true",
@@ -46,6 +48,19 @@ def cluster(*values: str) -> Manifest:
 def test_what_would_not_hold_is_refused(values: tuple[str, ...], said: str) -> None:
     with pytest.raises(NotRendered, match=said):
         rendered(preset="ha", values=values)
+
+
+def test_the_pages_name_the_pooler_as_its_certificate_and_the_autoscaler_can() -> None:
+    """KEDA asks from a namespace of its own, so a name without the release's leads it nowhere."""
+    shown = re.findall(r"--postgres (csecbridge-\S+):5432", text(ROOT / "docs/install.md"))
+    assert shown == ["csecbridge-postgres-db-pooler.csb-app"]
+    assert set(shown) <= set(cluster()["spec"]["certificates"]["serverAltDNSNames"])
+
+
+def test_a_log_that_grows_leaves_the_rows_their_volume() -> None:
+    spec = cluster()["spec"]
+    most = int(spec["postgresql"]["parameters"]["max_wal_size"].removesuffix("GB"))
+    assert int(spec["walStorage"]["size"].removesuffix("Gi")) >= 2 * most
 
 
 def test_a_commit_is_on_two_nodes() -> None:

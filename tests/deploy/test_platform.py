@@ -120,7 +120,8 @@ def _volumes(manifests: tuple[Manifest, ...]) -> list[int]:
     sizes = [spec["resources"]["requests"]["storage"] for spec in asked]
     for cluster in of_kind(manifests, "Cluster"):
         # One more: the operator makes an instance anew beside the volume of the broken one.
-        sizes += [cluster["spec"]["storage"]["size"]] * (cluster["spec"]["instances"] + 1)
+        kinds = [cluster["spec"][kind]["size"] for kind in ("storage", "walStorage")]
+        sizes += kinds * (cluster["spec"]["instances"] + 1)
     return [_mebibytes(size) for size in sizes]
 
 

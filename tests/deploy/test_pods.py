@@ -149,15 +149,18 @@ def test_no_pod_writes_its_root_shows_a_token_or_hears_of_services(preset: str) 
 
 
 TRUST: Final = ("console.enabled=true", "global.trust.existingSecret=authority")
+#: The Secret of the authority -> what is set for it; CloudNativePG's counts when nothing is said.
+AUTHORITIES: Final = {"authority": TRUST, "csecbridge-postgres-db-ca": TRUST[:1]}
 
 
 def _told(container: Manifest) -> dict[str, Any]:
     return {variable["name"]: variable.get("value") for variable in container.get("env", [])}
 
 
-def test_who_reaches_postgresql_verifies_it_once_an_authority_is_named() -> None:
+@pytest.mark.parametrize("secret", AUTHORITIES)
+def test_who_reaches_postgresql_verifies_it_by_the_authority(secret: str) -> None:
     reaching = 0
-    for name, pod in pods(rendered(preset="ha", values=TRUST)):
+    for name, pod in pods(rendered(preset="ha", values=AUTHORITIES[secret])):
         volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}
         for container in containers(pod):
             told = _told(container)
@@ -169,7 +172,7 @@ def test_who_reaches_postgresql_verifies_it_once_an_authority_is_named() -> None
             folder, _, file = told["PGSSLROOTCERT"].rpartition("/")
             (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == folder]
             authority = volumes[mount["name"]]["secret"]
-            assert authority == {"secretName": "authority", "items": [{"key": file, "path": file}]}
+            assert authority == {"secretName": secret, "items": [{"key": file, "path": file}]}
     assert reaching == 13
 
 

@@ -27,8 +27,8 @@ EXTERNAL: Final = (
     "migrations.bootstrap.host=postgres.example.org",
 )
 HOOK: Final = (*EXTERNAL, "migrations.mode=hook")
-#: CloudNativePG makes the password of the superuser itself.
-OF_THE_OPERATOR: Final = "csecbridge-postgres-db-superuser"
+#: CloudNativePG makes the password of the superuser itself, and who signs its certificates.
+OF_THE_OPERATOR: Final = {"csecbridge-postgres-db-superuser", "csecbridge-postgres-db-ca"}
 WAYS: Final = {preset: (preset, ()) for preset in PRESETS} | {
     "external": ("small", EXTERNAL),
     "hook": ("small", HOOK),
@@ -40,6 +40,16 @@ WAYS: Final = {preset: (preset, ()) for preset in PRESETS} | {
                 "backup.bucket.existingSecret=csb-bucket",
                 "backup.bucket.egressTo[0].ipBlock.cidr=10.1.0.0/16",
             ),
+        ),
+    ),
+    "authority": ("ha", ("global.trust.existingSecret=authority",)),
+    "operators-authority": ("ha", ("global.trust.existingSecret=csecbridge-postgres-db-ca",)),
+    "searches": (
+        "dev",
+        (
+            *("observability.enabled=true", "observability.collector.enabled=false"),
+            "observability.elasticsearch.url=https://logs.example.org",
+            "observability.elasticsearch.to[0].ipBlock.cidr=10.30.0.0/24",
         ),
     ),
     "more": (
@@ -73,7 +83,7 @@ def read(manifests: tuple[Manifest, ...]) -> set[tuple[str, str | None]]:
     found = {it for _, pod in pods(manifests) for it in _read_by(pod)}
     for trigger in of_kind(manifests, "TriggerAuthentication"):
         found |= {(of["name"], of["key"]) for of in trigger["spec"]["secretTargetRef"]}
-    return {it for it in found if it[0] != OF_THE_OPERATOR}
+    return {it for it in found if it[0] not in OF_THE_OPERATOR}
 
 
 def brought(manifests: tuple[Manifest, ...]) -> dict[str, set[str | None]]:
@@ -126,7 +136,8 @@ def test_the_store_is_asked_by_names_that_every_store_takes() -> None:
 
 
 def test_a_migration_before_the_release_has_its_secrets_before_it() -> None:
-    manifests = rendered(preset="small", values=(*OUTSIDE, *HOOK))
+    authority = "global.trust.existingSecret=authority"
+    manifests = rendered(preset="small", values=(*OUTSIDE, *HOOK, authority))
     weight = "helm.sh/hook-weight"
     hooks = {
         named(m): m["metadata"]["annotations"]
@@ -135,7 +146,7 @@ def test_a_migration_before_the_release_has_its_secrets_before_it() -> None:
     }
     job = dict(pods(manifests))["Job/csecbridge-migrations"]
     needed = {name for name, _ in _read_by(job)}
-    assert needed == {"csb-migrator", "csb-roles", "csb-postgres"}
+    assert needed == {"csb-migrator", "csb-roles", "csb-postgres", "authority"}
     first = int(hooks["Job/csecbridge-migrations"][weight])
     for secret in of_kind(manifests, "ExternalSecret"):
         early = secret["metadata"]["name"] in needed
@@ -143,6 +154,14 @@ def test_a_migration_before_the_release_has_its_secrets_before_it() -> None:
         assert not early or int(hooks[named(secret)][weight]) < first
         # A hook is deleted and made anew at each upgrade; what old pods read must not go with it.
         assert secret["spec"]["target"]["creationPolicy"] == ("Orphan" if early else "Owner")
+
+
+def test_what_makes_logs_searchable_has_its_secret_before_it() -> None:
+    preset, values = WAYS["searches"]
+    found = {named(m): m["metadata"] for m in rendered(preset=preset, values=(*OUTSIDE, *values))}
+    weight = "helm.sh/hook-weight"
+    secret = found["ExternalSecret/csb-elasticsearch-setup"]["annotations"]
+    assert int(secret[weight]) < int(found["Job/csecbridge-search"]["annotations"][weight])
 
 
 def test_a_store_without_a_name_is_refused() -> None:

@@ -1,10 +1,11 @@
 {{/*
-ROOT: the Secrets that this release reads, as the values name them, each with its keys and with who reads it first.
-Without keys all that the store has is taken: what a worker is lent beyond ours.
+ROOT: the Secrets that this release reads, as the values name them, each with its keys, and whether something reads it
+before the release is there. Those that CloudNativePG makes are left out, and what lies in another namespace. Without keys all that the store has is taken: what a worker is lent beyond ours.
 */}}
 {{- define "csb.secrets" -}}
 {{- $global := include "csb.global" . | fromYaml -}}
 {{- $m := .Values.migrations -}}
+{{- $hook := eq $m.mode "hook" -}}
 {{- $read := list (dict "name" (index .Values "api-service").existingSecret "keys" (list "CSB_DATABASE_URL" "CSB_REDIS_URL")) -}}
 {{- range $w := .Values.worker.workers -}}
 {{- $w = mergeOverwrite (deepCopy $.Values.worker.defaults) (deepCopy $w) -}}
@@ -15,15 +16,15 @@ Without keys all that the store has is taken: what a worker is lent beyond ours.
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $read = append $read (dict "name" $m.existingSecret "keys" (list "CSB_MIGRATOR_DATABASE_URL") "migrates" true) -}}
+{{- $read = append $read (dict "name" $m.existingSecret "keys" (list "CSB_MIGRATOR_DATABASE_URL") "early" $hook) -}}
 {{- if $m.bootstrap.enabled -}}
 {{- $roles := list "CSB_MIGRATOR_PASSWORD" "CSB_API_USER_PASSWORD" "CSB_AWS_USER_PASSWORD" "CSB_SANDBOX_USER_PASSWORD" "CSB_ADMIN_USER_PASSWORD" -}}
 {{- if .Values.backup.enabled -}}
 {{- $roles = append $roles "CSB_BACKUP_USER_PASSWORD" -}}
 {{- end -}}
-{{- $read = append $read (dict "name" $m.bootstrap.existingSecret "keys" $roles "migrates" true) -}}
+{{- $read = append $read (dict "name" $m.bootstrap.existingSecret "keys" $roles "early" $hook) -}}
 {{- if ne $global.postgres.mode "cnpg" -}}
-{{- $read = append $read (dict "name" $m.bootstrap.superuserSecret "keys" (list "password") "migrates" true) -}}
+{{- $read = append $read (dict "name" $m.bootstrap.superuserSecret "keys" (list "password") "early" $hook) -}}
 {{- end -}}
 {{- end -}}
 {{- if or .Values.maintenance.enabled .Values.console.enabled -}}
@@ -53,13 +54,22 @@ Without keys all that the store has is taken: what a worker is lent beyond ours.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $ofTheOperator := and (eq $global.postgres.mode "cnpg") (eq $global.trust.existingSecret (include "csb.authorityOfTheOperator" .)) -}}
+{{- if and $global.trust.existingSecret (not $ofTheOperator) -}}
+{{- $read = append $read (dict "name" $global.trust.existingSecret "keys" (list "ca.crt") "early" $hook) -}}
+{{- end -}}
+{{- with .Values.observability -}}
+{{- if and .enabled .search.enabled .elasticsearch.url -}}
+{{- $read = append $read (dict "name" .search.existingSecret "keys" (list "username" "password" "ca.crt") "early" true) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.smoke.existingSecret -}}
 {{- $read = append $read (dict "name" . "keys" (list "CSB_TOKEN")) -}}
 {{- end -}}
 {{- $found := dict -}}
 {{- range $read -}}
-{{- $known := get $found .name | default (dict "keys" list "migrates" false) -}}
-{{- $_ := set $found .name (dict "keys" (concat $known.keys .keys | uniq) "migrates" (or $known.migrates (default false .migrates))) -}}
+{{- $known := get $found .name | default (dict "keys" list "early" false) -}}
+{{- $_ := set $found .name (dict "keys" (concat $known.keys .keys | uniq) "early" (or $known.early (default false .early))) -}}
 {{- end -}}
 {{- toYaml $found -}}
 {{- end }}

@@ -42,6 +42,14 @@ monitoring:
 
 {{/* The globals with their defaults, as YAML: `include "csb.global" . | fromYaml`. */}}
 {{- define "csb.global" -}}
-{{- $defaults := include "csb.defaults" . | fromYaml -}}
-{{- mergeOverwrite $defaults (deepCopy (.Values.global | default dict)) | toYaml -}}
+{{- $global := mergeOverwrite (include "csb.defaults" . | fromYaml) (deepCopy (.Values.global | default dict)) -}}
+{{- if and (eq $global.postgres.mode "cnpg") (not $global.trust.existingSecret) -}}
+{{- $_ := set $global.trust "existingSecret" (include "csb.authorityOfTheOperator" .) -}}
+{{- end -}}
+{{- toYaml $global -}}
+{{- end }}
+
+{{/* The Secret that CloudNativePG makes, with whoever has signed the certificates of its cluster. */}}
+{{- define "csb.authorityOfTheOperator" -}}
+{{ include "csb.name" (list . "postgres-db-ca") }}
 {{- end }}
