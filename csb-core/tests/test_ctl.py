@@ -427,6 +427,26 @@ def test_an_error_is_json_when_json_was_asked_for(csbctl: Csbctl) -> None:
     assert json.loads(result.stderr)["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["tenant", "create", "--nmae", "acme", "--json"], "No such option"),
+        (["tenant", "crate", "acme", "--json"], "No such command"),
+        (["--json", "key", "create", "acme", "--scope", "everything"], "everything"),
+        (["--actr", "grace", "tenant", "list", "--json"], "No such option"),
+    ],
+)
+def test_a_command_that_is_written_wrongly_is_told_in_json_too(
+    csbctl: Csbctl, args: list[str], told: str
+) -> None:
+    result = csbctl.run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    fault = json.loads(result.stderr)["error"]
+    assert (fault["code"], told in fault["message"]) == ("usage", True)
+    plain = csbctl.run(*[arg for arg in args if arg != "--json"])
+    assert (plain.exit_code, "Usage: " in plain.stderr) == (2, True)
+
+
 def test_a_wrong_duration_is_answered_with_a_right_one(csbctl: Csbctl) -> None:
     result = csbctl.run("key", "create", "acme", "--scope", "admin", "--expires-in", "soon")
     assert result.exit_code == 2

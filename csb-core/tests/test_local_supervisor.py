@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from csb_core.local import ports, postgres, processes, programs, redis
+from csb_core.local import ports, postgres, processes, programs, redis, standing
 from csb_core.local.layout import Layout
 from csb_core.local.programs import Program
 from csb_core.local.supervisor import Ending, Supervisor
@@ -39,8 +39,8 @@ def supervisor(layout: Layout) -> Iterator[Supervisor]:
     """A running supervisor with a PostgreSQL, a Redis, an idler, and one that ignores SIGTERM."""
     with layout.locked():
         fleet = [
-            _store(layout, "postgres", postgres.prepare(layout.postgres, port=ports.free_port())),
-            _store(layout, "redis", redis.prepare(layout.redis, port=ports.free_port())),
+            _store(layout, "postgres", postgres.prepare),
+            _store(layout, "redis", redis.prepare),
             _python(layout, "idler", "import time; time.sleep(600)"),
             _python(layout, "stubborn", STUBBORN),
         ]
@@ -68,8 +68,10 @@ def _python(layout: Layout, name: str, program: str) -> Program:
     return Program(name=name, argv=(sys.executable, "-c", program), port=0, env=env)
 
 
-def _store(layout: Layout, name: str, argv: tuple[str, ...]) -> Program:
-    return Program(name=name, argv=argv, port=0, env={processes.MARKER: str(layout.run)})
+def _store(layout: Layout, name: str, prepare: Callable[..., tuple[str, ...]]) -> Program:
+    port = ports.free_port()
+    argv = prepare(layout.run / name, port=port)
+    return Program(name=name, argv=argv, port=port, env={processes.MARKER: str(layout.run)})
 
 
 def _until(condition: object, patience: timedelta = timedelta(seconds=30)) -> None:
@@ -117,6 +119,32 @@ def test_nothing_is_left_after_the_supervisor_was_killed(
     assert not any(processes.alive(pid) for pid in pids.values())
     assert processes.marked(layout.run) == []
     assert sweep(layout, PATIENCE) == 0
+
+
+def test_what_runs_without_a_supervisor_is_said_to_be_unwatched(
+    supervisor: Supervisor, layout: Layout
+) -> None:
+    killed = supervisor.pid()
+    assert killed is not None
+    _until(lambda: redis.pid_of(layout.redis) is not None)
+    os.kill(killed, signal.SIGKILL)
+    _until(lambda: not supervisor.runs())
+
+    found = {one.name: one for one in standing.status(layout)}
+    assert (found["redis"].state, found["redis"].health) == ("unwatched", "ready")
+    assert not found["redis"].well
+    assert found["idler"].state == "stopped"  # it answers on no port, so nobody knows better
+
+
+def test_a_supervisor_that_stands_still_keeps_nobody_waiting(supervisor: Supervisor) -> None:
+    stopped = supervisor.pid()
+    assert stopped is not None
+    began = time.monotonic()
+    os.kill(stopped, signal.SIGSTOP)
+    assert supervisor.states() == {}
+    supervisor.stop()
+    assert time.monotonic() - began < 60
+    assert not processes.alive(stopped)
 
 
 def test_a_killed_supervisor_may_be_followed_by_a_new_one(

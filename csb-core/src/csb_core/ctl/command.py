@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -30,18 +32,41 @@ from csb_core.redaction import redact
 class Csbctl(Group):
     """The root of all commands: turns errors into a line, or a JSON document, and a status."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for --json before all else: whatever is wrong with the rest is told so too."""
+        ctx.ensure_object(Console).as_json = "--json" in args
+        with _usage_told(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what was raised on purpose is told without a traceback."""
         try:
-            return super().invoke(ctx)
+            with _usage_told(ctx):
+                return super().invoke(ctx)
         except BridgeError as exc:
             told = redact(str(exc))
             if ctx.ensure_object(Console).as_json:
-                fault = {"error": {"code": exc.code, "message": told, "retryable": exc.retryable}}
-                click.echo(orjson.dumps(fault), err=True)
+                _tell(exc.code, told, retryable=exc.retryable)
             else:
                 click.echo(f"csbctl: {told}", err=True)
             ctx.exit(1)
+
+
+@contextmanager
+def _usage_told(ctx: click.Context) -> Iterator[None]:
+    """Tell programs of a command that is written wrongly as people are told, in JSON."""
+    try:
+        yield
+    except click.ClickException as exc:
+        if not ctx.ensure_object(Console).as_json:
+            raise
+        _tell("usage", redact(exc.format_message()), retryable=False)
+        ctx.exit(exc.exit_code)
+
+
+def _tell(code: str, message: str, *, retryable: bool) -> None:
+    fault = {"error": {"code": code, "message": message, "retryable": retryable}}
+    click.echo(orjson.dumps(fault), err=True)
 
 
 @click.group(cls=Csbctl, context_settings={"help_option_names": ["-h", "--help"]})

@@ -74,20 +74,9 @@ def _dumped(value: Any) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
 
 
-def _ask_for_json(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001
-    if asked:
-        ctx.ensure_object(Console).as_json = True
-
-
 def _json_option() -> click.Option:
-    return click.Option(
-        ["--json"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_ask_for_json,
-        help="Answer in JSON.",
-    )
+    """Let every command take --json; the root has looked for it already."""
+    return click.Option(["--json"], is_flag=True, expose_value=False, help="Answer in JSON.")
 
 
 class Command(click.Command):

@@ -46,7 +46,11 @@ def _run(command: str, layout: Layout) -> int:
         case "status":
             standings = standing.status(layout)
             print(standing.table(standings) if standings else "nothing here yet: call make up")
-            return 0 if all(s.health == "ready" for s in standings) else 1
+            if any(s.state == standing.UNWATCHED for s in standings):
+                print(
+                    "\nno supervisor answers: make up starts one anew, make down ends what is left"
+                )
+            return 0 if all(s.well for s in standings) else 1
         case "logs":
             platform.follow_logs(layout)
             return 0

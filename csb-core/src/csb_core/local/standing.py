@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from csb_core.local import health, programs
 from csb_core.local.layout import Layout
 from csb_core.local.memory import Memory
+from csb_core.local.programs import Program
 from csb_core.local.supervisor import Supervisor
+
+#: The state of a program that answers while no supervisor does.
+UNWATCHED: Final = "unwatched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,11 @@ class Standing:
     port: int
     health: health.Health
 
+    @property
+    def well(self) -> bool:
+        """Whether it is ready, and somebody there to start it again should it die."""
+        return self.health == "ready" and self.state != UNWATCHED
+
 
 def status(layout: Layout) -> list[Standing]:
     """Ask every program of the platform; none when it was never brought up."""
@@ -28,15 +38,21 @@ def status(layout: Layout) -> list[Standing]:
         return []
     states = supervisor_of(layout, Memory(layout.memory)).states()
     return [
-        Standing(
-            name=program.name,
-            state=states.get(program.name, {}).get("statename", "STOPPED").lower(),
-            pid=states.get(program.name, {}).get("pid") or None,
-            port=program.port,
-            health=health.of(program),
-        )
+        _standing(program, states.get(program.name))
         for program in programs.read(layout.programs).values()
     ]
+
+
+def _standing(program: Program, known: Mapping[str, Any] | None) -> Standing:
+    found = health.of(program)
+    otherwise = "stopped" if found == "silent" else UNWATCHED
+    return Standing(
+        name=program.name,
+        state=known["statename"].lower() if known else otherwise,
+        pid=(known["pid"] or None) if known else None,
+        port=program.port,
+        health=found,
+    )
 
 
 def supervisor_of(layout: Layout, memory: Memory) -> Supervisor:

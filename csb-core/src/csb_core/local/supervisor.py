@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from xmlrpc.client import Error as RpcError
-from xmlrpc.client import ServerProxy
+from xmlrpc.client import ServerProxy, Transport
 
 from csb_core.local import ports, private_file, processes
 
@@ -56,6 +57,10 @@ stdout_logfile_backups = 2
 #: What a program is in when there is nothing to start.
 UNDER_WAY: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
 
+#: How long supervisord may take to answer, and to end a program that was given its time.
+ANSWER: Final = timedelta(seconds=5)
+ENDING: Final = timedelta(seconds=180)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -63,6 +68,19 @@ class Ending:
 
     signal: str = "TERM"
     seconds: int
+
+
+class _Bounded(Transport):
+    """XML-RPC that waits no longer than this for an answer."""
+
+    def __init__(self, patience: timedelta) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = super().make_connection(host)
+        connection.timeout = self._patience.total_seconds()
+        return connection
 
 
 class Supervisor:
@@ -121,16 +139,16 @@ class Supervisor:
         for name in names:
             under_way = states[name]["statename"] in UNDER_WAY
             if under_way and name in changed:
-                self._call("stopProcess", name, True)  # noqa: FBT003 - XML-RPC has no keywords
+                self._end(name)
             if not under_way or name in changed:
-                self._call("startProcess", name, False)  # noqa: FBT003
+                self._call("startProcess", name, False)  # noqa: FBT003 - XML-RPC has no keywords
 
     def dismiss(self, names: Iterable[str]) -> None:
         """End these programs and leave them so."""
         states = self.states()
         for name in names:
             if states[name]["statename"] in UNDER_WAY:
-                self._call("stopProcess", name, True)  # noqa: FBT003
+                self._end(name)
 
     def stop(self) -> None:
         """Let it end its programs and then itself; force it when it takes too long."""
@@ -140,7 +158,8 @@ class Supervisor:
                 [pid],
                 self._is_ours,
                 signals=(
-                    (signal.SIGTERM, timedelta(seconds=180)),
+                    (signal.SIGCONT, timedelta()),  # one that stands still hears nothing else
+                    (signal.SIGTERM, ENDING),
                     (signal.SIGKILL, timedelta(seconds=5)),
                 ),
             )
@@ -155,10 +174,13 @@ class Supervisor:
             return False
         return True
 
-    def _call(self, method: str, *arguments: object) -> Any:
+    def _end(self, name: str) -> None:
+        self._call("stopProcess", name, True, patience=ENDING)  # noqa: FBT003
+
+    def _call(self, method: str, *arguments: object, patience: timedelta = ANSWER) -> Any:
         url = f"http://csb:{self._password}@{ports.HOST}:{self._port}/RPC2"
         try:
-            with ServerProxy(url) as proxy:
+            with ServerProxy(url, transport=_Bounded(patience)) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
         except (OSError, RpcError) as exc:
             raise processes.NotStarted(f"supervisord: {method}: {exc}") from exc
