@@ -89,6 +89,8 @@ def test_a_value_comes_back_whatever_the_code_did_to_its_interpreter(
     [
         ("def transform(data): 1 / 0", "ZeroDivisionError", "division by zero"),
         ("def transform(data) return 1", "SyntaxError", "line 1"),
+        ("x = " + "-" * 10_000 + "1", "SyntaxError", "nests too deep"),
+        ("x" + ".a" * 30_000, "RecursionError", "during compilation"),
         ("x = 1", "NameError", "defines transform"),
         ("transform = 3", "TypeError", "not callable"),
         ("def transform(): pass", "TypeError", "takes 0 positional"),

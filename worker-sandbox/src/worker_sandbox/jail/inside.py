@@ -159,11 +159,22 @@ def _call(kind: str, code: str, given: Any) -> Any:
     sys.modules[MODULE] = module
     lines = code.splitlines(keepends=True)
     linecache.cache[FILE] = (len(code), None, lines, FILE)
-    exec(compile(code, FILE, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - our trade
+    exec(_compiled(code), module.__dict__)  # noqa: S102 - our trade
     name = ENTRY_POINTS[kind]
     if name not in module.__dict__:
         raise NameError(f"a {kind} defines {name}(...)")
     return module.__dict__[name](given)
+
+
+def _compiled(code: str) -> types.CodeType:
+    """The code as the interpreter takes it; what it cannot parse is a fault of the code.
+
+    CPython's parser says MemoryError when its own stack is full, however much memory there is.
+    """
+    try:
+        return compile(code, FILE, "exec", dont_inherit=True)
+    except MemoryError:
+        raise SyntaxError("the code nests too deep, or is too large, to be parsed") from None
 
 
 def _encoder() -> Callable[[Any], bytes]:
