@@ -277,7 +277,26 @@ def test_the_doctor_looks_at_this_machine_when_no_account_is_named(
     assert csbctl.json("doctor", "--provider", "tiny")[0]["detail"] == "strong"
     tiny(Finding(check="tier", verdict="failed", detail="none"))
     assert csbctl.run("doctor", "--provider", "tiny").exit_code == 1
-    assert csbctl.run("doctor", "acme").exit_code == 2
+    assert csbctl.run("doctor", "acme", ACCOUNT, "more").exit_code == 2
+
+
+def test_the_doctor_asks_for_the_tenant_only_when_several_have_the_account(
+    csbctl: Csbctl, tiny: Callable[..., None]
+) -> None:
+    tiny(Finding(check="enter", verdict="ok", detail="fine"))
+    absent = csbctl.run("doctor", ACCOUNT, "--provider", "tiny")
+    assert (absent.exit_code, "registered for no tenant" in absent.stderr) == (1, True)
+
+    csbctl.text("tenant", "create", "acme")
+    csbctl.text("account", "register", "acme", ACCOUNT, "--provider", "tiny")
+    assert csbctl.json("doctor", ACCOUNT, "--provider", "tiny")[0]["verdict"] == "ok"
+    assert csbctl.json("audit", "list", "--limit", "1")[0]["subject"] == ACCOUNT
+
+    csbctl.text("tenant", "create", "globex")
+    csbctl.text("account", "register", "globex", ACCOUNT, "--provider", "tiny")
+    several = csbctl.run("doctor", ACCOUNT, "--provider", "tiny")
+    assert (several.exit_code, "acme or globex" in several.stderr) == (1, True)
+    assert csbctl.json("doctor", "globex", ACCOUNT, "--provider", "tiny")[0]["verdict"] == "ok"
 
 
 def test_a_failed_request_is_replayed_once_by_its_id(

@@ -13,6 +13,7 @@ import pytest
 
 from csb_core.errors import ConfigurationError
 from csb_core.models import Failed, Lease, Ref, Retry, Succeeded, Target
+from csb_core.redaction import redact
 from worker_service_aws.actions.attachments import attachment
 from worker_service_aws.actions.catalogue import build_actions
 from worker_service_aws.calls import AccountSession
@@ -108,6 +109,7 @@ def test_the_name_is_the_correlation_id_and_every_call_leaves_its_id(
         ("aws_request_id", "iam", "ListAttachedUserPolicies"),
     ]
     assert len({ref.value for ref in calls}) == len(calls)
+    assert all(redact(ref.value) == ref.value for ref in outcome.refs)  # logs show them
 
 
 def test_a_refused_call_leaves_its_id_too(actions: Any, make_lease: Any, attempt: Any) -> None:

@@ -100,6 +100,23 @@ def list_of(conn: Connection, tenant_id: UUID) -> list[Account]:
         return cur.fetchall()
 
 
+def list_by_id(conn: Connection, *, cloud_provider: str, account_id: str) -> list[Account]:
+    """Return what each tenant that may act in an account has registered; for operators."""
+    with conn.cursor(row_factory=class_row(Account)) as cur:
+        cur.execute(
+            """
+            SELECT tenant_id, cloud_provider, account_id, role_arn, external_id, label, status,
+                   created_at
+              FROM csb_app.csb_target_accounts
+             WHERE cloud_provider = %(cloud_provider)s
+               AND account_id = %(account_id)s
+             ORDER BY created_at
+            """,
+            {"cloud_provider": cloud_provider, "account_id": account_id},
+        )
+        return cur.fetchall()
+
+
 def find(conn: Connection, tenant_id: UUID, *, cloud_provider: str, account_id: str) -> Account:
     """Return one account of a tenant; raises NotFound."""
     for account in list_of(conn, tenant_id):

@@ -12,6 +12,7 @@ from csb_core.accounts import Account, AccountStatus
 from csb_core.ctl.console import Console, Group, pass_console
 from csb_core.ctl.surroundings import database
 from csb_core.db import Connection
+from csb_core.errors import ConfigurationError, NotFound
 from csb_core.examination import doctor_for
 from csb_core.models import Json
 
@@ -109,6 +110,22 @@ def find(conn: Connection, tenant_code: str, account_id: str, provider: str) -> 
     """Return an account of a tenant named by its code; raises NotFound."""
     tenant_id = tenants.find(conn, tenant_code).tenant_id
     return accounts.find(conn, tenant_id, cloud_provider=provider, account_id=account_id)
+
+
+def find_alone(conn: Connection, account_id: str, provider: str) -> Account:
+    """Return the account that one tenant alone has; raises NotFound, ConfigurationError."""
+    match accounts.list_by_id(conn, cloud_provider=provider, account_id=account_id):
+        case []:
+            raise NotFound(f"account {account_id} is registered for no tenant")
+        case [found]:
+            return found
+        case several:
+            owners = {one.tenant_id for one in several}
+            codes = (one.code for one in tenants.list_all(conn) if one.tenant_id in owners)
+            raise ConfigurationError(
+                f"account {account_id} is registered for several tenants: "
+                f"name one before it, {' or '.join(codes)}"
+            )
 
 
 def _set(console: Console, named: tuple[str, str, str], status: AccountStatus) -> None:

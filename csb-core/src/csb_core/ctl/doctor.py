@@ -19,39 +19,40 @@ COLUMNS = ("verdict", "check", "detail", "remedy")
 
 
 @click.command(cls=Command)
-@click.argument("tenant_code", metavar="[TENANT", required=False)
-@click.argument("account_id", metavar="ACCOUNT_ID]", required=False)
+@click.argument("named", metavar="[[TENANT] ACCOUNT_ID]", nargs=-1)
 @account.of_provider
 @click.pass_context
 @pass_console
-def doctor(
-    console: Console,
-    ctx: click.Context,
-    tenant_code: str | None,
-    account_id: str | None,
-    provider: str,
-) -> None:
+def doctor(console: Console, ctx: click.Context, named: tuple[str, ...], provider: str) -> None:
     """Examine ACCOUNT_ID of TENANT as the workers would enter it; changes nothing there.
 
-    Without them it looks at what the provider's workers need on this machine. The status is 1 when
-    something must be mended before requests can work.
+    TENANT is asked for only when several tenants may act in the account. Without both it looks at
+    what the provider's workers need on this machine. The status is 1 when something must be mended
+    before requests can work.
     """
-    if tenant_code is None:
-        findings = doctor_for(provider).examine_here()
-    elif account_id is None:
-        raise click.UsageError("give TENANT and ACCOUNT_ID, or neither")
-    else:
-        findings = _account(console, tenant_code, account_id, provider)
+    match named:
+        case ():
+            findings = doctor_for(provider).examine_here()
+        case (account_id,):
+            findings = _account(console, None, account_id, provider)
+        case (tenant_code, account_id):
+            findings = _account(console, tenant_code, account_id, provider)
+        case _:
+            raise click.UsageError("give no more than TENANT and ACCOUNT_ID")
     console.table(map(asdict, findings), COLUMNS)
     if any(finding.verdict == "failed" for finding in findings):
         ctx.exit(1)
 
 
 def _account(
-    console: Console, tenant_code: str, account_id: str, provider: str
+    console: Console, tenant_code: str | None, account_id: str, provider: str
 ) -> Sequence[Finding]:
     with database(os.environ, console.actor) as conn:
-        found = account.find(conn, tenant_code, account_id, provider)
+        found = (
+            account.find(conn, tenant_code, account_id, provider)
+            if tenant_code
+            else account.find_alone(conn, account_id, provider)
+        )
 
     findings = doctor_for(provider).examine(found.target)  # nothing is held while AWS is asked
 

@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from worker_service_aws.local_aws import simulation
 from worker_service_aws.local_aws.attachments import attachment_of
@@ -25,6 +26,7 @@ from worker_service_aws.local_aws.trust import duration_of, require_trust, sessi
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+_REQUEST_ID = re.compile(rb"(?<=<RequestId>)[^<]*(?=</RequestId>)")
 _CODE = re.compile(rb"<Code>([^<]+)</Code>")
 
 
@@ -156,7 +158,18 @@ def _capture(app: WsgiApp, environ: Environ) -> Answer:
 
     chunks = app(environ, start_response)
     body = b"".join(chunks)
-    return Answer(status=head[0], headers=tuple(head[1]), body=body)
+    return _with_request_id(Answer(status=head[0], headers=tuple(head[1]), body=body))
+
+
+def _with_request_id(answer: Answer) -> Answer:
+    """Give the answer an id as AWS has them; moto's look like secrets, which no log shows."""
+    request_id = str(uuid4())
+    others = [pair for pair in answer.headers if pair[0].lower() != "x-amzn-requestid"]
+    return replace(
+        answer,
+        headers=(*others, ("x-amzn-RequestId", request_id)),
+        body=_REQUEST_ID.sub(request_id.encode(), answer.body),
+    )
 
 
 def _send(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
