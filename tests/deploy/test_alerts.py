@@ -49,10 +49,20 @@ def test_alerts_watch_numbers_that_there_are() -> None:
             assert watched <= families, rule.get("alert")
 
 
+def test_each_rule_is_of_one_release_and_says_of_which() -> None:
+    for group in RULES["groups"]:
+        for rule in group["rules"]:
+            own = len(re.findall(r'\{namespace="NAMESPACE"', rule["expr"]))
+            series = len(re.findall(r"\b(?:csb[_:]|kube_deployment|up\{)", rule["expr"]))
+            assert own == series, rule.get("alert", rule.get("record"))
+            assert own or "by (namespace" in rule["expr"], rule["alert"]
+
+
 def test_the_chart_carries_them_with_the_address_of_the_pages() -> None:
     (rule,) = of_kind(rendered(preset="small"), "PrometheusRule")
     address = yaml.safe_load(text(HELM / "csecbridge/values.yaml"))["monitoring"]["runbooks"]
     carried = [r for group in rule["spec"]["groups"] for r in group["rules"] if "alert" in r]
     assert [r["alert"] for r in carried] == [alert["alert"] for alert in _alerts()]
     assert all(r["annotations"]["runbook_url"].startswith(address) for r in carried)
-    assert "RUNBOOKS" not in str(rule)
+    assert not re.search("RUNBOOKS|RELEASE|NAMESPACE|STANDBYS", str(rule))
+    assert 'csb_queue_up{namespace="csb-app"}' in str(rule)
