@@ -128,6 +128,16 @@ def test_who_says_where_the_api_and_the_archive_are_opens_nothing_else() -> None
     assert _open(rendered(preset=preset, values=(*values, *WHERE))) == OPEN | narrow
 
 
+def test_where_callers_are_named_the_api_answers_them_and_the_test_of_the_release() -> None:
+    """What ends a deployment is `helm test`: a policy for callers must not shut it out."""
+    preset, values = WAYS["everything"]
+    named = 'api-service.ingressFrom=[{"podSelector": {"matchLabels": {"app": "neighbour"}}}]'
+    strangers = {(who, "api-service", 8000) for who in ("caller", "keda", "prometheus", "operator")}
+    found = _open(rendered(preset=preset, values=values, json_values=(named,)))
+    # The neighbour's own way out is shut by default-deny, so the list knows nobody beside.
+    assert found == (OPEN | PORTS_OF_THE_API) - strangers
+
+
 def test_only_the_collector_asks_the_clusters_api(manifests: tuple[Manifest, ...]) -> None:
     ours = places(manifests)
     found = {who for who, whom, _ in matrix(manifests) if whom == "cluster's API" and who in ours}
