@@ -181,6 +181,19 @@ def test_a_crowd_of_full_tenants_hides_nobody(queue: Queue) -> None:
     assert told(queue.deal(1, portion=0.75, held=crowd).messages) == "2:0"
 
 
+def test_few_messages_of_a_tenant_are_on_their_way_at_a_time(queue: Queue) -> None:
+    queue.publish([*of(A, 9), *of(B, 2)])
+    assert told(queue.deal(9, pace=3).messages) == "1:0 2:0 1:1 2:1 1:2"
+    on_way = {str(A): 3}
+    assert queue.deal(9, held=on_way, pace=3, coming=on_way) == queueing.Dealt(
+        messages=[], left=True
+    )
+    queue.publish(of(B, 1))
+    assert told(queue.deal(9, held=on_way, pace=3, coming=on_way).messages) == "2:0"
+    # What is held as a lease is not on its way.
+    assert told(queue.deal(9, held=on_way, pace=3, coming={str(A): 1}).messages) == "1:3 1:4"
+
+
 # -- what is not ours
 
 

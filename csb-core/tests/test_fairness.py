@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,9 +18,11 @@ from tiny import PROVIDER, Act, Tiny, done, eventually
 
 from csb_core import keys, leases
 from csb_core.db import Connection
+from csb_core.dealing import tenant_of
 from csb_core.models import Lease, Outcome
 from csb_core.queue import Queue, decode
 from csb_core.states import Status
+from csb_core.worker import intake
 from csb_core.worker.action import Attempt
 from csb_core.worker.main import WorkerProcess
 from csb_core.worker.rescuer import HIGH_WATER, Rescuer
@@ -304,6 +307,44 @@ def test_depth_and_age_count_every_list(tiny: Tiny) -> None:
     worker.pool.close()
 
 
+# -- the pace
+
+
+def test_a_flood_goes_at_a_pace_while_it_has_company(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LATELY", timedelta(minutes=1))
+    claim, sizes = leases.claim, list[int]()
+
+    def noted(conn: Connection, candidates: Any, **more: Any) -> Any:
+        sizes.append(len(candidates))
+        return claim(conn, candidates, **more)
+
+    monkeypatch.setattr(leases, "claim", noted)
+    other = tiny.another_tenant()
+    with tiny.working(slots=40):
+        tiny.await_ends(tiny.submit(200))
+        assert max(sizes) > intake.PACE
+        tiny.await_ends([*tiny.submit(), *tiny.submit(tenant=other)])
+        sizes.clear()
+        tiny.await_ends(tiny.submit(240))
+    assert max(sizes) <= intake.PACE
+
+
+def test_slow_actions_come_to_their_portion_in_company_too(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LATELY", timedelta(minutes=1))
+    held = Held()
+    other = tiny.another_tenant()
+    with tiny.working({"held": Act(do=held)}, slots=40):
+        tiny.await_ends([*tiny.submit(), *tiny.submit(tenant=other)])
+        flood = tiny.submit(60, "held")
+        eventually(lambda: held.has_begun(30))
+        held.let_go(60)
+        assert tiny.await_ends(flood) == {"SUCCESS": 60}
+
+
 # -- the door, and the express lane
 
 
@@ -379,6 +420,39 @@ def test_a_message_that_came_before_the_intake_listens_is_heard(
     assert [decode(message).correlation_id for message in heard] == [request]
 
 
+def test_the_next_deal_at_a_pace_comes_when_the_last_has_arrived(
+    tiny: Tiny, door: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LATELY", timedelta(minutes=1))
+    slots = door.loop.slots
+
+    def deal() -> list[str]:
+        free = slots.take()
+        assert free is not None
+        messages = door.intake.run_once(free)
+        door.intake.hand_over(messages)
+        slots.give(free - len(messages))
+        return [tenant_of(message) for message in messages]
+
+    tiny.submit(20)
+    tiny.submit(tenant=tiny.another_tenant())
+    company = deal()
+    assert len(set(company)) == 2
+    slots.arrived(company)
+    slots.give(len(company))
+    monkeypatch.setattr(intake, "PACE", 3)
+    first = deal() or deal()  # what is left was not for it: it waits, then asks anew
+    assert len(first) == 3
+    monkeypatch.setattr(intake, "LOOK_AGAIN", timedelta(seconds=2))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(deal)
+        time.sleep(0.2)
+        assert not waiting.done()
+        slots.arrived(first)
+        assert waiting.result(timeout=1) == []  # it comes back with all slots
+    assert len(deal()) == 3
+
+
 def test_a_message_for_which_there_is_no_slot_is_left_to_others(
     tiny: Tiny, door: WorkerProcess
 ) -> None:
@@ -395,29 +469,29 @@ def test_a_message_for_which_there_is_no_slot_is_left_to_others(
 def test_what_still_comes_to_the_door_of_a_worker_that_leaves_goes_back(
     tiny: Tiny, door: WorkerProcess
 ) -> None:
-    intake = threading.Thread(target=door.intake.run)
-    intake.start()
+    taking = threading.Thread(target=door.intake.run)
+    taking.start()
     eventually(partial(blocked, tiny))
     door.loop.slots.end()
     time.sleep(0.2)
-    assert intake.is_alive()
+    assert taking.is_alive()
     [request] = tiny.submit()
-    intake.join(5)
-    assert not intake.is_alive()
+    taking.join(5)
+    assert not taking.is_alive()
     assert [decode(message).correlation_id for message in tiny.pop(1)] == [request]
 
 
 def test_slots_that_are_closed_are_given_back_by_who_listens(
     tiny: Tiny, door: WorkerProcess
 ) -> None:
-    intake = threading.Thread(target=door.intake.run)
-    intake.start()
+    taking = threading.Thread(target=door.intake.run)
+    taking.start()
     slots = door.loop.slots
     eventually(partial(blocked, tiny))
     assert slots.busy == slots.total
     slots.close("a test")
     eventually(lambda: slots.busy == 0, within=1)
     slots.end()
-    intake.join(5)
-    assert not intake.is_alive()
+    taking.join(5)
+    assert not taking.is_alive()
     assert tiny.standing() == []

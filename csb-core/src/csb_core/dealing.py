@@ -39,15 +39,17 @@ local function tenant_of(message) return string.match(message, head) or 'nobody'
 # ARGV 1 -> what the names of tenants' lists begin with, 2 -> messages to sort, 3 -> bytes, at most
 #      4 -> a message to put back first ('': none), 5 -> free slots (0: only sort),
 #      6 -> how many times the free slots a tenant may hold (-1: no bound),
-#      7, 8, ... -> a tenant, the slots that it holds
-# Deals one message a tenant in turn, as long as that tenant holds few enough slots. A tenant that
-# holds none may have the last one. Nothing is dealt while anything is unsorted: whoever stands at
-# the far end of a long list has the same right.
+#      7 -> how many of its messages may be on their way to a lease (-1: no bound),
+#      8, 9, 10, ... -> a tenant, the slots that it holds, how many of these are on their way
+# Deals one message a tenant in turn, as long as that tenant holds few enough slots and has few
+# enough on their way. A tenant that holds none may have the last slot. Nothing is dealt while
+# anything is unsorted: whoever stands at the far end of a long list has the same right.
 # Returns {how many are unsorted, how many tenants still have messages, messages dealt ...}.
 DEAL: Final = (
     _LUA
     + """
-local lists, free, ratio = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[6])
+local lists, free = ARGV[1], tonumber(ARGV[5])
+local ratio, pace = tonumber(ARGV[6]), tonumber(ARGV[7])
 if ARGV[4] ~= '' then redis.call('RPUSH', KEYS[1], ARGV[4]) end
 
 local turn = tonumber(redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] or 0)
@@ -75,9 +77,9 @@ end
 local unsorted = redis.call('LLEN', KEYS[1])
 local answer = {unsorted, 0}
 if unsorted == 0 and free > 0 then
-  local held, holders = {}, 0
-  for i = 7, #ARGV, 2 do
-    held[ARGV[i]] = tonumber(ARGV[i + 1])
+  local held, coming, holders = {}, {}, 0
+  for i = 8, #ARGV, 3 do
+    held[ARGV[i]], coming[ARGV[i]] = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
     holders = holders + 1
   end
   local waiting = redis.call('ZRANGE', KEYS[2], 0, free + holders - 1)
@@ -85,13 +87,15 @@ if unsorted == 0 and free > 0 then
   while going do
     going = false
     for _, tenant in ipairs(waiting) do
-      local has = held[tenant] or 0
+      local has, on_way = held[tenant] or 0, coming[tenant] or 0
       local may = ratio < 0 or has == 0 or has + 1 <= ratio * (free - 1)
+      may = may and (pace < 0 or on_way < pace)
       if free > 0 and may and not empty[tenant] then
         local message = redis.call('RPOP', lists .. tenant)
         if message then
           answer[#answer + 1] = message
-          held[tenant], served[tenant], free, going = has + 1, #answer, free - 1, true
+          held[tenant], coming[tenant] = has + 1, on_way + 1
+          served[tenant], free, going = #answer, free - 1, true
         else
           empty[tenant] = true
         end

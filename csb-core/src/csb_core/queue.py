@@ -158,24 +158,30 @@ class Queue:
         *,
         portion: float = 1,
         held: Mapping[str, int] | None = None,
+        pace: int | None = None,
+        coming: Mapping[str, int] | None = None,
         popped: bytes | None = None,
     ) -> Dealt:
         """Up to `slots` messages, one a tenant in turn, without waiting.
 
         A tenant is passed over when it would then hold more than `portion` / (1 - `portion`) times
         the slots that stay free; `held` are those it holds already. So one tenant alone comes to
-        `portion` of all slots, several to less each, and some stay free for the next. `popped` is
-        what `wait` gave.
+        `portion` of all slots, several to less each, and some stay free for the next. It is also
+        passed over when `pace` of its messages are on their way to a lease; `coming` are those of
+        `held` that are so already. None is no such bound. `popped` is what `wait` gave.
         """
         ratio = -1 if portion >= 1 else portion / (1 - portion)
-        holders = [part for holder in (held or {}).items() for part in holder]
-        return self._run(slots, ratio, popped, holders)
+        held, coming = held or {}, coming or {}
+        holders = [
+            part for tenant in held for part in (tenant, held[tenant], coming.get(tenant, 0))
+        ]
+        return self._run(slots, popped, [ratio, -1 if pace is None else pace, *holders])
 
     def sort(self) -> None:
         """Move all messages to their tenants' lists."""
-        self._run(0, -1, None, [])
+        self._run(0, None, [-1, -1])
 
-    def _run(self, slots: int, ratio: float, popped: bytes | None, holders: list[Any]) -> Dealt:
+    def _run(self, slots: int, popped: bytes | None, bounds: list[Any]) -> Dealt:
         for _ in range(MOST_SORTS):
             with _translated():
                 unsorted, tenants, *messages = self._deal(
@@ -190,8 +196,7 @@ class Queue:
                         dealing.MOST_BYTES,
                         popped or b"",
                         slots,
-                        ratio,
-                        *holders,
+                        *bounds,
                     ],
                 )
             popped = None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 from csb_core import metrics
 from csb_core.dealing import tenant_of
 from csb_core.errors import QueueUnavailable
-from csb_core.queue import Queue
+from csb_core.queue import Dealt, Queue
 from csb_core.worker.doorman import Doorman
 from csb_core.worker.hand import Hand
 from csb_core.worker.slots import Slots
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 #: While messages are left that are not for this process, how long it waits for one that is, or for
 #: a slot, before it looks whether that has changed: other processes take of them, or are gone.
 LOOK_AGAIN: Final = timedelta(milliseconds=100)
+#: Tenants that were dealt to within this time are company for each other.
+LATELY: Final = timedelta(seconds=1)
+#: In company, how many messages of one tenant may be on their way to a lease: more make statements
+#: so long that they take the processors from its neighbours.
+PACE: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ class Intake:
     _in_vain: bool = False
     #: It left messages of tenants that hold their portion.
     _left: bool = False
+    #: When each tenant was dealt to last, of those that were lately.
+    _served: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Take messages until there are no more slots to be had, for good."""
@@ -61,7 +69,7 @@ class Intake:
                 logger.warning("queue.unavailable", extra={"reason": str(exc)})
                 messages = []
                 self.stop.wait(1.0)
-            self._hand_over(messages)
+            self.hand_over(messages)
             self.slots.give(taken - len(messages))
         self._leave()
 
@@ -80,7 +88,7 @@ class Intake:
         if first is not None and slots and waits and not self._left and not self._held():
             return [first]  # nobody is passed over: what else there is, the next deal finds
         try:
-            dealt = self.queue.deal(slots, portion=self.portion, held=self._held(), popped=first)
+            dealt = self._deal(slots, first)
         except QueueUnavailable:
             if first is None or not slots:
                 raise
@@ -88,12 +96,28 @@ class Intake:
         self._in_vain, self._left = len(dealt.messages) < slots, dealt.left
         return dealt.messages
 
-    def _hand_over(self, messages: list[bytes]) -> None:
+    def _deal(self, slots: int, first: bytes | None) -> Dealt:
+        horizon = time.monotonic() - LATELY.total_seconds()
+        self._served = {tenant: at for tenant, at in self._served.items() if at > horizon}
+        in_company = len(self._served) > 1
+        coming = self.slots.count(awaited=in_company)
+        return self.queue.deal(
+            slots,
+            portion=self.portion,
+            held=self.hand.by_tenant() + coming,
+            pace=PACE if in_company else None,
+            coming=coming,
+            popped=first,
+        )
+
+    def hand_over(self, messages: list[bytes]) -> None:
+        """Give what was dealt to the loops: the only message of a tenant to the express lane."""
         if not messages:
             return
         tenants = [tenant_of(message) for message in messages]
         holds = self._held() + Counter(tenants)
         self.slots.expect(tenants)
+        self._served |= dict.fromkeys(tenants, time.monotonic())
         metrics.POPPED.labels(self.queue.provider).inc(len(messages))
         single: list[bytes] = []
         others: list[bytes] = []

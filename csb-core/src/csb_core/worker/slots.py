@@ -20,7 +20,7 @@ class Slots:
         self._called = False
         #: Messages of each tenant that take a slot and are no lease yet.
         self._coming: Counter[str] = Counter()
-        #: Whoever read that counted messages which have arrived since, perhaps beside their leases.
+        #: Whoever counted these wants to know when some have arrived; and some have.
         self._counted = False
         self._recount = False
 
@@ -33,7 +33,7 @@ class Slots:
             self._changed.wait_for(lambda: self._ended or self._called or self._can_take())
             if self._ended:
                 return None
-            self._called = self._recount = False
+            self._called = False
             if not self._can_take():
                 return 0
             taken, self._free = self._free, 0
@@ -74,17 +74,26 @@ class Slots:
     def coming(self) -> Counter[str]:
         """How many messages of each tenant were dealt and have not arrived."""
         with self._changed:
-            self._counted = bool(self._coming)
+            return Counter(self._coming)
+
+    def count(self, *, awaited: bool) -> Counter[str]:
+        """As `coming`; who listens for slots hears when some of these have arrived since.
+
+        An arrival may have been counted beside its lease. With `awaited` also arrivals of what is
+        dealt after this are heard of.
+        """
+        with self._changed:
+            self._recount, self._counted = False, awaited or bool(self._coming)
             return Counter(self._coming)
 
     def arrived(self, tenants: Iterable[str]) -> None:
         """Note that so many messages have become leases, or nothing."""
+        arrived = Counter(tenants)
         with self._changed:
-            self._coming -= Counter(tenants)
-            if self._counted:
-                self._recount = True
+            self._coming -= arrived
+            if arrived and self._counted:
+                self._recount, self._counted = True, False
                 self._changed.notify_all()
-            self._counted = False
 
     def close(self, reason: str) -> None:
         """Let nobody take a slot until `open` with the same reason."""
