@@ -45,6 +45,7 @@ def test_each_item_has_its_own_result(client: FlaskClient) -> None:
         make_payload(account_id="999988887777"),
         make_payload(),
         {},
+        "no object",
     ]
 
     answered = client.post(URL, json={"requests": asked})
@@ -52,11 +53,13 @@ def test_each_item_has_its_own_result(client: FlaskClient) -> None:
     assert answered.status_code == 207
     document = answered.get_json()
     results = document["results"]
-    assert [r["http_status"] for r in results] == [202, 200, 409, 422, 403, 202, 422]
-    assert [r["index"] for r in results] == list(range(7))
-    assert (document["accepted"], document["refused"]) == (3, 4)
+    assert [r["http_status"] for r in results] == [202, 200, 409, 422, 403, 202, 422, 422]
+    assert [r["index"] for r in results] == list(range(8))
+    assert (document["accepted"], document["refused"]) == (3, 5)
     assert results[0]["request"]["correlation_id"] == results[1]["request"]["correlation_id"]
     assert results[3]["problem"]["errors"][0]["hint"] == "did you mean 'attach_policy'?"
+    [fault] = results[7]["problem"]["errors"]
+    assert fault == {"pointer": "", "message": "A request must be an object."}
 
 
 def test_shape_of_the_batch_is_checked(client: FlaskClient) -> None:
@@ -68,7 +71,7 @@ def test_shape_of_the_batch_is_checked(client: FlaskClient) -> None:
     assert pointers({"requests": []}) == ["/requests"]
     assert pointers({"requests": [{}] * 1001}) == ["/requests"]
     assert pointers([make_payload()]) == [""]
-    assert pointers({"requests": [1], "more": 1}) == ["/more", "/requests/0"]
+    assert pointers({"requests": [1], "more": 1}) == ["/more"]
 
 
 def test_batch_takes_no_idempotency_key(client: FlaskClient) -> None:

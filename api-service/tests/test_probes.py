@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from api_service.app import deps_of
 from csb_core import requests
 from csb_core.testing import make_payload
 
@@ -39,6 +41,30 @@ def test_ready_asks_postgresql_and_redis(app: Flask) -> None:
     assert ready.status_code == 200
     assert ready.get_json()["status"] == "ready"
     assert {check["status"] for check in ready.get_json()["checks"].values()} == {"ok"}
+
+
+def test_pool_that_is_lent_out_is_busy_and_not_down(make_app: Callable[..., Any]) -> None:
+    app = make_app(pool_min=1, pool_max=2)
+    client, pool = app.test_client(), deps_of(app).pool
+    with pool.connection(), pool.connection():
+        busy = client.get("/ready")
+    free = client.get("/ready")
+
+    assert busy.status_code == 200
+    assert busy.get_json()["status"] == "degraded"
+    assert busy.get_json()["checks"]["postgresql"]["status"] == "busy"
+    assert busy.get_json()["checks"]["redis"]["status"] == "ok"
+    assert free.get_json()["status"] == "ready"
+
+
+def test_full_pool_does_not_hide_that_postgresql_is_away(
+    make_app: Callable[..., Any], postgres_away: Callable[[], AbstractContextManager[None]]
+) -> None:
+    app = make_app(pool_min=1, pool_max=1)
+    with deps_of(app).pool.connection(), postgres_away():
+        ready = app.test_client().get("/ready")
+    assert ready.status_code == 503
+    assert ready.get_json()["checks"]["postgresql"]["status"] == "down"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from csb_core.db import Connection
+from csb_core.db import Connection, ping_past
+from csb_core.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,6 @@ class OutagePool(ConnectionPool[Connection]):
     """A pool that knows of an outage; PoolTimeout comes at once while there is one."""
 
     def __init__(self, conninfo: str, **options: Any) -> None:
-        self._conninfo = conninfo
         self._outage = Outage(self._answers, every=timedelta(seconds=0.25))
         super().__init__(conninfo, **options)
 
@@ -101,10 +100,8 @@ class OutagePool(ConnectionPool[Connection]):
         super().close(timeout)
 
     def _answers(self) -> bool:
-        """Ask by a connection of its own: those of the pool may all be in use, or be dead."""
         try:
-            with psycopg.connect(self._conninfo, connect_timeout=1, autocommit=True) as conn:
-                conn.execute("SELECT 1")
-        except psycopg.Error:
+            ping_past(self)
+        except StoreUnavailable:
             return False
         return True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from flask import Response
 
@@ -15,11 +15,14 @@ from api_service.deps import Deps
 from api_service.documents import answer
 from csb_core import db, metrics
 from csb_core.config import VERSION
-from csb_core.errors import BridgeError
+from csb_core.errors import BridgeError, StoreUnavailable
 from csb_core.metrics import QueueReading
 from csb_core.models import Json
 
 _PATIENCE: Final = timedelta(seconds=1)
+
+#: How long a connection of the pool is waited for before PostgreSQL is asked past it.
+_PATIENCE_WITH_POOL: Final = timedelta(seconds=0.3)
 
 
 def health(deps: Deps) -> Response:
@@ -29,20 +32,39 @@ def health(deps: Deps) -> Response:
 
 
 def ready(deps: Deps) -> Response:
-    """Ask PostgreSQL and Redis; without Redis we accept all the same, and say so."""
+    """Ask PostgreSQL and Redis; without Redis we accept all the same, and say so.
+
+    A pool that is lent out whole is busy, not down: all pods are so at once, and a load balancer
+    that took them out for it would make a crowd an outage.
+    """
     asked = [
-        _Check(lambda: db.ping(deps.pool, _PATIENCE)),
-        _Check(lambda: next(iter(deps.queues.values())).ping()),
+        _Check(lambda: _ask_postgresql(deps)),
+        _Check(lambda: _ask_redis(deps)),
     ]
     postgresql, redis = (check.result() for check in asked)
-    if postgresql["status"] != "ok":
+    if postgresql["status"] == "down":
         status = "unavailable"
-    elif redis["status"] != "ok":
+    elif (postgresql["status"], redis["status"]) != ("ok", "ok"):
         status = "degraded"
     else:
         status = "ready"
     document = {"status": status, "checks": {"postgresql": postgresql, "redis": redis}}
     return answer(document, 503 if status == "unavailable" else 200)
+
+
+def _ask_postgresql(deps: Deps) -> str:
+    """Return ok, or busy when it answers and the pool has no connection to spare."""
+    try:
+        db.ping(deps.pool, _PATIENCE_WITH_POOL)
+    except StoreUnavailable:
+        db.ping_past(deps.pool)
+        return "busy"
+    return "ok"
+
+
+def _ask_redis(deps: Deps) -> str:
+    next(iter(deps.queues.values())).ping()
+    return "ok"
 
 
 def render_metrics(deps: Deps) -> bytes:
@@ -53,8 +75,9 @@ def render_metrics(deps: Deps) -> bytes:
 class _Check:
     """Asks one neighbour in a thread of its own, so that one that hangs is told as down in time."""
 
-    def __init__(self, ask: Callable[[], Any]) -> None:
+    def __init__(self, ask: Callable[[], str]) -> None:
         self._ask = ask
+        self._status = "down"
         self._began = time.monotonic()
         self._seconds: float | None = None
         self._thread = threading.Thread(target=self._run, name="ready-check", daemon=True)
@@ -66,12 +89,12 @@ class _Check:
         self._thread.join(timeout=max(0.0, left))
         seconds = self._seconds
         taken = seconds if seconds is not None else time.monotonic() - self._began
-        status = "down" if seconds is None else "ok"
+        status = "down" if seconds is None else self._status
         return {"status": status, "latency_ms": round(taken * 1000, 2)}
 
     def _run(self) -> None:
         with suppress(BridgeError):
-            self._ask()
+            self._status = self._ask()
             self._seconds = time.monotonic() - self._began
 
 

@@ -116,5 +116,18 @@ def ping(pool: Pool, timeout: timedelta) -> None:
         raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
 
 
+def ping_past(pool: Pool) -> None:
+    """Return if PostgreSQL answers on a connection of its own: the pool's may all be lent or dead.
+
+    Raises StoreUnavailable.
+    """
+    conninfo = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
+    try:
+        with psycopg.connect(conninfo, connect_timeout=1, autocommit=True) as conn:
+            conn.execute("SELECT 1")
+    except psycopg.Error as exc:
+        raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
+
+
 def _configure(conn: Connection) -> None:
     set_json_loads(orjson.loads, conn)
