@@ -54,6 +54,7 @@ def server(settings: ApiSettings, tmp_path: Path) -> Iterator[Server]:
         "CSB_RATE_LIMIT_TENANT": "100000/minute",
         "CSB_RATE_LIMIT_KEY": "100000/minute",
         "CSB_POOL_TIMEOUT_SECONDS": "1",
+        "CSB_BODY_TIMEOUT_SECONDS": "1",
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "python:api_service.gunicorn_conf"]
@@ -119,6 +120,21 @@ def test_chunks_that_are_none_are_the_callers_fault(server: Server, tenant: Any)
     answer = raw_request(server, f"{head}zz\r\n".encode()).decode()
     assert answer.startswith("HTTP/1.1 400 ")
     assert '"code":"bad_request"' in answer
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+def test_body_that_stops_half_way_is_not_waited_for(
+    server: Server, tenant: Any, length: str
+) -> None:
+    began = time.monotonic()
+    head = (
+        f"POST {URL} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {tenant.token}\r\n"
+        f"Content-Type: application/json\r\n{length}\r\n\r\n"
+    )
+    answer = raw_request(server, f"{head}4\r\n".encode(), ends=False).decode()
+    assert answer.startswith("HTTP/1.1 408 ")
+    assert '"code":"request_timeout"' in answer
+    assert time.monotonic() - began < 9  # the body's second, and keepalive's five
 
 
 def test_long_polls_of_both_processes_wake_up(
@@ -237,14 +253,15 @@ def test_every_line_is_json_and_tells_no_token(
     assert tenant.token.rpartition("_")[2] not in server.log.read_text()
 
 
-def raw_request(server: Server, request: bytes) -> bytes:
+def raw_request(server: Server, request: bytes, *, ends: bool = True) -> bytes:
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as conn:
         conn.sendall(request)
         answer = b""
         # Whoever is closed with bytes unread gets a reset after the answer; what came can be read.
         with suppress(OSError):
-            conn.shutdown(socket.SHUT_WR)
+            if ends:
+                conn.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             while part := conn.recv(65536):
                 answer += part
@@ -252,19 +269,28 @@ def raw_request(server: Server, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
+    ("status", "request_bytes"),
     [
-        b"GARBAGE\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /api/v1/requests HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (400, b"GARBAGE\r\n\r\n"),
+        (400, b"GET / HTTP/9.9\r\n\r\n"),
+        (414, b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+        (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n"),
+        (400, b"POST /api/v1/requests HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
+        (400, b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (501, b"POST / HTTP/1.1\r\nTransfer-Encoding: pigeon\r\n\r\n"),
     ],
 )
-def test_what_is_no_http_breaks_nothing(server: Server, request_bytes: bytes) -> None:
-    answered = raw_request(server, request_bytes)
-    assert answered.startswith(b"HTTP/1.1 4")
-    assert b"Traceback" not in answered
+def test_what_is_no_http_is_a_problem_too(
+    server: Server, status: int, request_bytes: bytes
+) -> None:
+    head, _, body = raw_request(server, request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Content-Type: application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert f"X-Request-ID: {problem['request_id']}".encode() in head
+    logged = [line for line in server.lines() if line.get("request_id") == problem["request_id"]]
+    assert "Invalid request" in logged[0]["message"]
     assert requests.get(f"{server.url}/health", timeout=5).ok
 
 

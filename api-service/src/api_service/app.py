@@ -16,12 +16,12 @@ from api_service.limits import Standing
 from api_service.listeners import BEGAN, Listeners
 from api_service.probes import render_metrics
 from api_service.routes import ROUTES
+from api_service.statuses import GUARDS
 from api_service.tracing import trace_of
 from csb_core import metrics
 from csb_core.config import ApiSettings
 from csb_core.contract import Contract
 
-_GUARDS: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 _DEPS: Final = "csb"
 
 
@@ -59,7 +59,7 @@ def deps_of(app: Flask) -> Deps:
 
 def _finish(response: Response) -> Response:
     environ = request.environ
-    response.headers.extend([("X-Request-ID", trace_of(environ).request_id), *_GUARDS])
+    response.headers.extend([("X-Request-ID", trace_of(environ).request_id), *GUARDS])
     standing: Standing | None = environ.get(STANDING)
     if standing is not None:
         response.headers.extend(standing.headers())

@@ -23,7 +23,7 @@ def create_batch(deps: Deps, call: Call) -> Response:
     """Accept up to 1000 requests: 202 when all are accepted, else 207; see each one's result."""
     if "Idempotency-Key" in request.headers:
         raise BadRequest("a batch has no Idempotency-Key; give each request a client_request_id")
-    body = read_json(deps.settings.max_batch_body_bytes)
+    body = read_json(deps.settings, most_bytes=deps.settings.max_batch_body_bytes)
     items = deps.contract.check_shape("BatchRequest", body)["requests"]
 
     allowance = Allowance()

@@ -23,7 +23,7 @@ def create(deps: Deps, call: Call) -> Response:
     The door (`door.enter`) has authenticated and limited the call; the submitter persists it with
     its neighbours in one commit, and publishes after that. 202, or 200 for a repetition.
     """
-    body = read_json(deps.settings.max_body_bytes)
+    body = read_json(deps.settings)
     payload = deps.contract.check(with_key(body, idempotency_key()))
     draft = draft_for(deps, call, payload)
     accepted = require_accepted(draft, deps.submitter.submit([draft])[0])

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api_service.auth import Forbidden, Unauthenticated
 from api_service.limits import TooManyRequests
+from api_service.statuses import PROBLEM_TYPE, problem, problem_of_status
 from api_service.tracing import trace_of
 from csb_core import metrics
 from csb_core.errors import (
@@ -32,7 +33,6 @@ from csb_core.states import Status
 
 log = logging.getLogger(__name__)
 
-_MEDIA_TYPE: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 2
 
 
@@ -176,17 +176,6 @@ PROBLEMS: Final[dict[type[BridgeError], Kind]] = {
     ),
 }
 
-_OF_STATUS: Final = {
-    400: ("bad_request", "The request is not HTTP as we read it"),
-    404: ("not_found", "There is no such thing"),
-    405: ("method_not_allowed", "The method is not allowed here"),
-    408: ("request_timeout", "The body did not come in time"),
-    413: ("body_too_large", "The body is too large"),
-    414: ("uri_too_long", "The URI is too long"),
-    431: ("headers_too_large", "The headers are too large"),
-    500: ("internal_error", "Something went wrong here"),
-}
-
 
 def register(app: Flask) -> None:
     """Make the app tell every error as a problem."""
@@ -198,9 +187,8 @@ def register(app: Flask) -> None:
 def problem_of(error: BridgeError) -> Json:
     """Return the problem document of an error."""
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
-    document = problem(
-        error.code, kind.status, kind.title, kind.detail or f"{str(error).rstrip('.')}."
-    )
+    detail = kind.detail or f"{str(error).rstrip('.')}."
+    document = problem(error.code, kind.status, kind.title, detail, _request_id())
     if isinstance(error, Invalid):
         document["errors"] = [_fault(fault) for fault in error.faults]
     if isinstance(error, (ChangeUnknown, OutcomeUnknown)):
@@ -210,16 +198,8 @@ def problem_of(error: BridgeError) -> Json:
     return document
 
 
-def problem(code: str, status: int, title: str, detail: str) -> Json:
-    """Return a problem document with the fields that every one has."""
-    return {
-        "type": f"urn:csb:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "request_id": trace_of(request.environ).request_id,
-    }
+def _request_id() -> str:
+    return trace_of(request.environ).request_id
 
 
 def _fault(fault: Fault) -> Json:
@@ -251,7 +231,6 @@ def _tell(error: BridgeError) -> Response:
 
 def _tell_http(error: HTTPException) -> Response:
     status = error.code or 500
-    code, title = _OF_STATUS.get(status, ("http_error", "The request was not served"))
     headers: dict[str, str] = {}
     detail = "See GET /api/v1/openapi.json for what can be asked, and how."
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
@@ -261,16 +240,16 @@ def _tell_http(error: HTTPException) -> Response:
         detail = (
             f"At most {request.max_content_length - 1:,} bytes are taken here; send less at once."
         )
-    return _response(problem(code, status, title, detail), headers)
+    return _response(problem_of_status(status, detail, _request_id()), headers)
 
 
 def _tell_crash(error: Exception) -> Response:
     log.critical("http.request_crashed", exc_info=error)
-    code, title = _OF_STATUS[500]
-    return _response(problem(code, 500, title, "It is logged under this request_id."), {})
+    document = problem_of_status(500, "It is logged under this request_id.", _request_id())
+    return _response(document, {})
 
 
 def _response(document: Json, headers: dict[str, Any]) -> Response:
     return Response(
-        orjson.dumps(document), status=document["status"], headers=headers, mimetype=_MEDIA_TYPE
+        orjson.dumps(document), status=document["status"], headers=headers, mimetype=PROBLEM_TYPE
     )

@@ -25,7 +25,7 @@ _settings = settings_or_end(ApiSettings)
 
 bind = [_settings.bind, _settings.metrics_bind]
 workers = _settings.api_processes
-worker_class = "gevent"
+worker_class = "api_service.gunicorn_worker.ApiWorker"
 worker_connections = 1000
 keepalive = 5
 timeout = 60

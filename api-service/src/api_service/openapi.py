@@ -30,6 +30,7 @@ _MEANINGS: Final = {
     401: "No valid key",
     403: "The key lacks the scope, the account is not registered, or this is not yours to do",
     404: "Your tenant has no such thing",
+    408: "The body did not come in time",
     409: "The state does not allow it (correlation_id names the replay that is there already), or"
     " client_request_id named another body",
     412: "It has changed since you read it",

@@ -39,7 +39,8 @@ IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
     place="header",
     schema={"type": "string", "pattern": "^[!-~]{1,128}$"},
-    description="The equal of client_request_id; when both are sent they must be alike.",
+    description="The equal of client_request_id, bare or in double quotes; when both are sent they "
+    "must be alike.",
 )
 IF_NONE_MATCH: Final = Parameter(
     name="If-None-Match",
@@ -55,8 +56,10 @@ WAIT: Final = of_query(
 )
 SEARCH: Final = (
     of_query("status", {"enum": list(Status)}, "Where the request stands."),
-    of_query("cloud_provider", _TEXT, "Whose action it is."),
-    of_query("action", _TEXT, "What it does."),
+    of_query("cloud_provider", _TEXT, "Whose action it is: a provider of schema.json."),
+    of_query(
+        "action", _TEXT, "What it does: an action of schema.json, of this provider if one is given."
+    ),
     of_query("account_id", _TEXT, "Where it acts."),
     of_query("principal_type", _TEXT, "On what kind of principal."),
     of_query("principal_name", _TEXT, "On which principal."),

@@ -14,7 +14,7 @@ from api_service.parameters import Parameter
 #: Called as view(deps, call, **path), or view(deps) where the scope is PUBLIC.
 View = Callable[..., Response]
 
-BODY_FAULTS: Final = (400, 413, 415, 422)
+BODY_FAULTS: Final = (400, 408, 413, 415, 422)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

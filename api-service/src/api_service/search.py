@@ -14,8 +14,9 @@ from api_service.cursors import id_of_cursor, id_text
 from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
-from api_service.incoming import query, whole
+from api_service.incoming import choice, query, uuid_of, whole
 from csb_core import request_search
+from csb_core.contract import Contract
 from csb_core.db import tenant_transaction
 from csb_core.request_search import Filters
 from csb_core.states import Status
@@ -35,20 +36,21 @@ def search(deps: Deps, call: Call) -> Response:
     asked = query(_PARAMETERS)
     limit = whole(asked, "limit", default=DEFAULT_LIMIT, most=LARGEST_LIMIT)
     before = id_of_cursor(asked.get("cursor"))
+    filters = _filters(deps.contract, asked)
     with tenant_transaction(deps.pool, call.caller.tenant_id) as conn:
-        found = request_search.search(conn, _filters(asked), before=before, limit=limit)
+        found = request_search.search(conn, filters, before=before, limit=limit)
     later = found.go_on_before
     return answer(page(found.requests, id_text(later) if later else None))
 
 
-def _filters(asked: Mapping[str, str]) -> Filters:
-    status = asked.get("status")
-    if status is not None and status not in set(Status):
-        raise BadRequest(f"status must be one of {', '.join(Status)}")
+def _filters(contract: Contract, asked: Mapping[str, str]) -> Filters:
+    status = choice(asked, "status", tuple(Status))
+    provider = choice(asked, "cloud_provider", contract.providers)
+    actions = tuple(dict.fromkeys(a for p, a in contract.actions if provider in {None, p}))
     return Filters(
         status=Status(status) if status else None,
-        cloud_provider=asked.get("cloud_provider"),
-        action=asked.get("action"),
+        cloud_provider=provider,
+        action=choice(asked, "action", actions),
         account_id=asked.get("account_id"),
         principal_type=asked.get("principal_type"),
         principal_name=asked.get("principal_name"),
@@ -60,10 +62,12 @@ def _filters(asked: Mapping[str, str]) -> Filters:
 
 
 def _util_id(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else UUID(text)
-    except ValueError as exc:
-        raise BadRequest("util_id must be the id of a util") from exc
+    if text is None:
+        return None
+    found = uuid_of(text)
+    if found is None:
+        raise BadRequest("util_id must be the id of a util")
+    return found
 
 
 def _moment(name: str, asked: Mapping[str, str]) -> datetime | None:

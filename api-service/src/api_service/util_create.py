@@ -19,7 +19,7 @@ def create_util(deps: Deps, call: Call) -> Response:
     """Store a new util: check -> validate -> persist. It is active at once if it may be."""
     query(frozenset())
     caller = call.caller
-    body = deps.contract.check_shape("CreateUtilRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("CreateUtilRequest", read_json(deps.settings))
     house = house_of(deps, call)
     about, said = about_of(body), said_of(body, house.ceilings)
     require_sound(said, house.ceilings, most_code_bytes=deps.settings.util_max_code_bytes)
@@ -48,7 +48,7 @@ def create_util(deps: Deps, call: Call) -> Response:
 def validate_util(deps: Deps, call: Call) -> Response:
     """Answer with what the validator says of a source, and store nothing."""
     query(frozenset())
-    body = deps.contract.check_shape("ValidateUtilRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("ValidateUtilRequest", read_json(deps.settings))
     house = house_of(deps, call)
     said = said_of(body, house.ceilings)
     require_sound(said, house.ceilings, most_code_bytes=deps.settings.util_max_code_bytes)

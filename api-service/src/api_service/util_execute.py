@@ -28,7 +28,7 @@ def execute_util(deps: Deps, call: Call, util_id: str) -> Response:
     """
     seconds = wait_seconds(query(frozenset({"wait"})).get("wait"))
     wanted = str(id_of(util_id, "util"))
-    body = with_key(read_json(deps.settings.max_body_bytes), idempotency_key())
+    body = with_key(read_json(deps.settings), idempotency_key())
     payload = payload_of(wanted, deps.contract.check_shape("ExecutionRequest", body))
 
     draft = draft_for(deps, call, payload, at="")

@@ -34,7 +34,7 @@ def list_rules(deps: Deps, call: Call) -> Response:
 def put_rule(deps: Deps, call: Call, rule_id: str) -> Response:
     """Add a rule, or replace it; it holds for what is validated from here on."""
     query(frozenset())
-    body = deps.contract.check_shape("RuleRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("RuleRequest", read_json(deps.settings))
     if not _ID.fullmatch(rule_id):
         raise BadRequest("a rule's id has 1 to 64 letters, digits, _ . and -, a letter first")
     rule = OwnRule(

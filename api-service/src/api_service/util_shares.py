@@ -29,7 +29,7 @@ def share_util(deps: Deps, call: Call, util_id: str) -> Response:
     """Let another tenant, or one key, use a util; sharing again changes for what."""
     query(frozenset())
     wanted, caller = id_of(util_id, "util"), call.caller
-    body = deps.contract.check_shape("ShareRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("ShareRequest", read_json(deps.settings))
     grantee = UUID(body["tenant_id"]) if "tenant_id" in body else body["key_id"]
     with changing(deps, call, wanted) as conn:
         share = util_shares.share(

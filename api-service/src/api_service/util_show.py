@@ -13,7 +13,7 @@ from api_service.cursors import edge_of, edge_text, id_of_cursor, id_text
 from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
-from api_service.incoming import id_of, is_known, query, whole
+from api_service.incoming import choice, id_of, is_known, query, whole
 from api_service.util_differences import differences
 from api_service.util_documents import (
     etag_of,
@@ -116,17 +116,15 @@ def diff_versions(deps: Deps, call: Call, util_id: str) -> Response:
         util = util_store.seen(conn, wanted)
         to = whole(asked, "to", default=util.version, most=2**31 - 1)
         since = whole(asked, "from", default=max(1, to - 1), most=2**31 - 1)
+        new = util_versions.get(conn, wanted, to)  # first: what was named is what is missing
         old = util_versions.get(conn, wanted, since)
-        new = util_versions.get(conn, wanted, to)
     return answer(differences(old, new))
 
 
 def list_executions(deps: Deps, call: Call, util_id: str) -> Response:
     """Answer with one page of the tenant's requests that ran a util, or tested it, newest first."""
     asked = query(frozenset({"action", *_PAGED}))
-    action = asked.get("action", ACTIONS[0])
-    if action not in ACTIONS:
-        raise BadRequest(f"action must be one of {', '.join(ACTIONS)}")
+    action = choice(asked, "action", ACTIONS) or ACTIONS[0]
     limit = whole(asked, "limit", default=DEFAULT_SIZE, most=LARGEST_SIZE)
     before: UUID | None = id_of_cursor(asked.get("cursor"))
     wanted, caller = id_of(util_id, "util"), call.caller
@@ -139,8 +137,7 @@ def list_executions(deps: Deps, call: Call, util_id: str) -> Response:
 
 def _filters(asked: Mapping[str, str]) -> Filters:
     for name, choices in _CHOICES.items():
-        if name in asked and asked[name] not in choices:
-            raise BadRequest(f"{name} must be one of {', '.join(choices)}")
+        choice(asked, name, choices)
     chosen: dict[str, Any] = {
         name: asked[name] for name in FILTERS if name in asked and name != "shared"
     }

@@ -35,7 +35,7 @@ def update_util(deps: Deps, call: Call, util_id: str) -> Response:
     """
     query(frozenset())
     wanted = id_of(util_id, "util")
-    body = deps.contract.check_shape("UpdateUtilRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("UpdateUtilRequest", read_json(deps.settings))
     for _ in range(_TRIES - 1):
         try:
             return _updated(deps, call, wanted, body)
@@ -80,7 +80,7 @@ def rollback_util(deps: Deps, call: Call, util_id: str) -> Response:
     """Make an earlier version's content the newest version."""
     query(frozenset())
     wanted, caller = id_of(util_id, "util"), call.caller
-    body = deps.contract.check_shape("RollbackRequest", read_json(deps.settings.max_body_bytes))
+    body = deps.contract.check_shape("RollbackRequest", read_json(deps.settings))
     with changing(deps, call, wanted) as conn:
         util = util_versions.rollback(
             conn,

@@ -75,6 +75,7 @@ class ApiSettings(Settings):
     rate_limit_key: Rate = Field("300/minute", description="requests of one API key")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest body of a POST")
     max_batch_body_bytes: int = Field(8_388_608, ge=1024, description="largest body of a batch")
+    body_timeout_seconds: Seconds = Field(30, description="time for a body to come, else 408")
     max_waiters: int = Field(
         500, ge=0, le=900, description="long polls held by one process; more are answered at once"
     )
