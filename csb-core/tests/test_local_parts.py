@@ -13,7 +13,7 @@ import pytest
 
 from csb_core.errors import ConfigurationError
 from csb_core.local import parts, ports, private_file, programs
-from csb_core.local.fleet import PORTS, Fleet
+from csb_core.local.fleet import PORTS, Fleet, choose_ports
 from csb_core.local.layout import Layout
 from csb_core.local.memory import Memory
 from csb_core.local.parts import Parts
@@ -107,6 +107,19 @@ def test_a_port_stays_until_somebody_else_has_it(memory: Memory, tmp_path: Path)
         assert memory.port("api", "CSB_PORT", {}, held=False) != first
         with pytest.raises(ConfigurationError, match=f"CSB_PORT={first}: something else"):
             memory.port("api", "CSB_PORT", {"CSB_PORT": str(first)}, held=False)
+
+
+def test_two_programs_never_get_one_port(memory: Memory) -> None:
+    one = ports.free_port()
+    both = {"CSB_PORT": str(one), "CSB_METRICS_PORT": str(one)}
+    with pytest.raises(ConfigurationError, match=f"CSB_METRICS_PORT={one}: another of our .*unset"):
+        choose_ports(memory, both, running=frozenset())
+
+    memory.put("port.api-metrics", str(one))
+    for environ in ({}, {"CSB_PORT": str(one)}, {"CSB_METRICS_PORT": str(one)}):
+        chosen = choose_ports(memory, environ, running=frozenset())
+        assert len(set(chosen.values())) == len(PORTS)
+        assert {PORTS[name]: str(port) for name, port in chosen.items()}.items() >= environ.items()
 
 
 @pytest.mark.parametrize("port", ["x", "0", "65536", "-1"])

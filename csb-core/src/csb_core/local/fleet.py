@@ -160,11 +160,13 @@ class Fleet:
 def choose_ports(
     memory: Memory, environ: Mapping[str, str], *, running: frozenset[str]
 ) -> dict[str, int]:
-    """The port of everything; a running program may keep the one it has."""
-    return {
-        name: memory.port(name, variable, environ, held=name.removesuffix("-metrics") in running)
-        for name, variable in PORTS.items()
-    }
+    """A port of its own for everything; a running program may keep the one it has."""
+    chosen: dict[str, int] = {}
+    # Those that the caller set come first: what is only remembered gives way to them.
+    for name, variable in sorted(PORTS.items(), key=lambda port: not environ.get(port[1])):
+        held = name.removesuffix("-metrics") in running
+        chosen[name] = memory.port(name, variable, environ, held=held, others=chosen.values())
+    return chosen
 
 
 def _gunicorn(configuration: str, app: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from csb_core.errors import ConfigurationError
@@ -34,19 +34,31 @@ class Memory:
         self.put(name, value)
         return value
 
-    def port(self, name: str, variable: str, environ: Mapping[str, str], *, held: bool) -> int:
+    def port(
+        self,
+        name: str,
+        variable: str,
+        environ: Mapping[str, str],
+        *,
+        held: bool,
+        others: Collection[int] = (),
+    ) -> int:
         """The port of a program: set by `variable`, or as last time, or a free one.
 
-        `held` says that the program runs, so the port it has is rightly taken.
+        It is none of `others`. `held` says that the program runs, so what it has is rightly taken.
         Raises ConfigurationError when the port that was set is no port or somebody else's.
         """
         before = int(self.get(f"port.{name}") or 0)
         wanted = environ.get(variable)
         port = _parsed(variable, wanted) if wanted else before
-        if not (held and port == before) and not (port and ports.is_free(port)):
+        mine = (held and port == before) or (port and ports.is_free(port))
+        if port in others or not mine:
             if wanted:
-                raise ConfigurationError(f"{variable}={port}: something else listens there")
-            port = ports.free_port()
+                taker = "another of our programs" if port in others else "something else"
+                raise ConfigurationError(
+                    f"{variable}={port}: {taker} listens there; set another, or unset it"
+                )
+            port = ports.free_port(besides=others)
         self.put(f"port.{name}", str(port))
         return port
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 
 HOST = "127.0.0.1"
 
@@ -23,9 +24,9 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port() -> int:
-    """A port on which nobody listens; raises OSError when there is none."""
+def free_port(*, besides: Collection[int] = ()) -> int:
+    """A port on which nobody listens, none of `besides`; raises OSError when there is none."""
     for port in random.sample(RANGE, k=200):
-        if is_free(port):
+        if port not in besides and is_free(port):
             return port
     raise OSError(f"no free port between {RANGE.start} and {RANGE.stop} on {HOST}")
