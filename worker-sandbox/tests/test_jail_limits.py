@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from worker_sandbox.jails import Jail
 from worker_sandbox.job import Job, Kind, Limits, Run
 from worker_sandbox.sandbox import Sandbox
 from worker_sandbox.sandbox_settings import SandboxSettings
@@ -51,6 +52,24 @@ def test_processor_budget(sandbox: Sandbox, code: str) -> None:
     assert ran.exit_reason == "timeout"
     assert 500 <= ran.cpu_ms < 900
     assert ran.wall_ms < 9000
+
+
+def test_the_processor_clock_is_looked_at_when_the_budget_may_be_gone_and_no_oftener(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    clock = Jail.cpu_ms
+
+    def looked(jail: Jail) -> float:
+        looks.append(clock(jail))
+        return looks[-1]
+
+    monkeypatch.setattr(Jail, "cpu_ms", looked)
+    ran = run(sandbox, "while True: pass", timeout_seconds=10, cpu_limit=0.05)
+
+    assert ran.exit_reason == "timeout"
+    assert 3 < len(looks) < 50  # a look each 5 ms would be a hundred, and on two cores two
+    assert looks[-1] >= 500 > looks[-2]
 
 
 def test_what_was_printed_before_a_kill_is_kept(sandbox: Sandbox) -> None:

@@ -109,3 +109,20 @@ def test_no_frame_or_module_tells_where_the_worker_is_installed(sandbox: Sandbox
     place = str(Path(frames.__file__).parents[2])
 
     assert run(sandbox, code, place).value == [True, []]
+
+
+def test_the_interpreter_is_isolated_and_its_command_line_tells_nothing(sandbox: Sandbox) -> None:
+    code = (
+        "import os, sys\n"
+        "def transform(data):\n"
+        "    flags = sys.flags\n"
+        "    return [flags.isolated, flags.ignore_environment, flags.no_user_site, flags.no_site,\n"
+        "        flags.utf8_mode, 'site' in sys.modules, sys.argv, sys.orig_argv, *os.environ]\n"
+    )
+    house = sandbox._pool.zygotes._house
+    assert house is not None
+    told = Path(f"/proc/{house.zygote.process.pid}/cmdline").read_bytes().split(b"\0")[1:-1]
+
+    assert run(sandbox, code).value == [1, 1, 1, 1, 1, False, [""], []]
+    assert told[:-2] == [b"-I", b"-S", b"-E", b"-X", b"utf8"]
+    assert told[-1].isdigit()  # its end of the channel, and nothing else

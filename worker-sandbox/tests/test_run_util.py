@@ -253,7 +253,9 @@ def test_cases_must_fit_the_output_schema_too(tenant: Any, act: Any) -> None:
     outcome = act(tenant.leased(util, action="test_util"))
     assert isinstance(outcome, Failed)
     assert outcome.result is not None
-    assert "output_schema" in outcome.result["cases"][0]["error"]
+    (case,) = outcome.result["cases"]
+    assert (case["passed"], case["exit_reason"]) == (False, "output")
+    assert "output_schema" in case["error"]
 
 
 def test_cases_that_take_too_long_together_are_not_all_run(
@@ -269,7 +271,9 @@ def test_cases_that_take_too_long_together_are_not_all_run(
     assert isinstance(outcome, Failed)
     assert outcome.result is not None
     assert 0 < outcome.result["passed"] < 4
-    assert "too long" in outcome.result["cases"][-1]["error"]
+    last = outcome.result["cases"][-1]
+    assert (last["passed"], last["exit_reason"]) == (False, None)
+    assert "too long" in last["error"]
 
 
 def test_a_lost_lease_ends_the_tests(tenant: Any, keeper: Keeper, codes: CodeCache) -> None:

@@ -18,7 +18,7 @@ from abuse.arena import Arena
 from abuse.neighbour import Neighbour
 from abuse.world import World, canary
 from worker_sandbox.sandbox import Sandbox
-from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.settings import JailSettings
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -49,7 +49,8 @@ def here(planted: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="package")
 def arena(here: World) -> Iterator[Arena]:
-    sandbox = Sandbox.open(SandboxSettings())
+    # As an operator may choose: CSB_SANDBOX_TIER tries the other tier.
+    sandbox = Sandbox.open(JailSettings().sandbox())
     try:
         neighbour = Neighbour(sandbox=sandbox, secret=here.canaries[-1])
         pace = neighbour.pace()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,16 @@ from abuse.world import CANARY, canary
 from worker_sandbox.jail import boot
 from worker_sandbox.job import Job, Limits, Run
 from worker_sandbox.sandbox import Sandbox
-from worker_sandbox.sandbox_settings import SandboxSettings
 
 WORKER = """
 import sys, threading, time
+from dataclasses import replace
 from worker_sandbox.job import Job, Limits
 from worker_sandbox.sandbox import Sandbox
-from worker_sandbox.sandbox_settings import SandboxSettings
+from worker_sandbox.settings import JailSettings
 
 if __name__ == "__main__":
-    sandbox = Sandbox.open(SandboxSettings(pool_size=3))
+    sandbox = Sandbox.open(replace(JailSettings().sandbox(), pool_size=3))
     spin = Job(kind="script", code="def main(p):\\n    while True: pass", input=None,
                limits=Limits(timeout_seconds=60.0, memory_limit_mb=64, cpu_limit=1.0))
     for _ in range(3):
@@ -320,13 +321,13 @@ def test_a_worker_that_dies_takes_its_jails_along(number: signal.Signals, tmp_pa
 def test_opening_and_closing_leaves_nothing(arena: Arena) -> None:
     with arena.watched(crowded=True):
         for _ in range(3):
-            with Sandbox.open(SandboxSettings(pool_size=2)) as another:
+            with Sandbox.open(replace(arena.sandbox.settings, pool_size=2)) as another:
                 assert another.run(job("def main(p):\n    return 1")).value == 1
 
 
 def test_a_sandbox_that_is_closed_ends_what_runs(arena: Arena) -> None:
     with arena.watched(), ThreadPoolExecutor(2) as pool:
-        with Sandbox.open(SandboxSettings(pool_size=2)) as another:
+        with Sandbox.open(replace(arena.sandbox.settings, pool_size=2)) as another:
             running = pool.submit(another.run, job("def main(p):\n    time.sleep(20)"))
             _until(lambda: another.running > 0)
             time.sleep(0.1)

@@ -427,8 +427,8 @@ CASES = [
             os.mkdir("b")
             os.chdir("a")
             os.rename("../a", "../b/a")
-            attempt("up", os.listdir, "../../../../../../etc")
-            attempt("secret", read, "../../../../../../" + p["file"])
+            attempt("up", os.listdir, "../" * 40 + "etc")
+            attempt("secret", read, "../" * 40 + p["file"])
             attempt("own", os.listdir, "../..")
             return seen
         """,
