@@ -83,6 +83,25 @@ def test_keys_of_header_and_field_must_be_alike(client: FlaskClient) -> None:
     assert unfit.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "key", ['""', '"', '"INC-1', '"INC"1"', '"two words"', '"a\\b"', '"a";x=1']
+)
+def test_quoted_key_is_a_whole_string(client: FlaskClient, key: str) -> None:
+    answered = client.post(URL, json=make_payload(), headers={"Idempotency-Key": key})
+    assert answered.status_code == 400
+    assert "in double quotes" in answered.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [("INC-1", "INC-1"), ('"INC-1"', "INC-1"), ('"a\\"b\\\\c"', 'a"b\\c'), ('a"b', 'a"b')],
+)
+def test_key_may_be_bare_or_quoted(client: FlaskClient, header: str, key: str) -> None:
+    answered = client.post(URL, json=make_payload(), headers={"Idempotency-Key": header})
+    assert answered.status_code == 202
+    assert answered.get_json()["client_request_id"] == key
+
+
 def test_keys_of_two_tenants_do_not_meet(
     client: FlaskClient, client_of: Callable[..., FlaskClient], new_tenant: Callable[..., Any]
 ) -> None:

@@ -124,9 +124,25 @@ def test_page_holds_no_more_than_the_process_can_bear(
         "limit=0", "limit=201", "limit=x", "limit=%C2%B2", "status=DONE", "cursor=x",
         "cursor=AAAA", "created_from=yesterday", "created_from=2026-11-22T12:00:00",
         "state=PENDING", "util_id=mine", "status=PENDING&status=FAILED", "action=%00",
+        "action=fly", "action=", "cloud_provider=nimbus", "cloud_provider=aws&action=run_util",
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_400(client: FlaskClient, query: str) -> None:
     answered = client.get(f"{URL}?{query}")
     assert answered.status_code == 400
     assert answered.get_json()["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("action=atach_policy", "attach_policy, detach_policy, run_util, test_util (did you mean"),
+        ("cloud_provider=asw", "cloud_provider must be one of aws, sandbox"),
+        ("cloud_provider=aws&action=run_utl", "must be one of attach_policy, detach_policy."),
+        ("status=SUCESS", "SUCCESS, FAILED, CANCELLED (did you mean 'SUCCESS'?)"),
+    ],
+)
+def test_misspelt_choice_is_told_what_there_is(
+    client: FlaskClient, query: str, detail: str
+) -> None:
+    assert detail in client.get(f"{URL}?{query}").get_json()["detail"]

@@ -63,7 +63,7 @@ def test_unchanged_request_is_a_304(
     assert client.get(url, headers={"If-None-Match": "*"}).status_code == 304
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "0" * 32, "../../etc", "%00"])
+@pytest.mark.parametrize("wrong", ["nonsense", "0" * 32, "../../etc", "%00", "-" * 36])
 def test_what_is_no_id_of_ours_is_not_found(client: FlaskClient, wrong: str) -> None:
     for path in (wrong, f"{wrong}/audit", f"{wrong}/refs"):
         answered = client.get(f"{URL}/{path}")
@@ -161,9 +161,26 @@ def test_full_house_is_answered_at_once(
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1&wait=2"])
+@pytest.mark.parametrize(
+    "wait", ["-1", "31", "soon", "nan", "inf", "1_0", "%D9%A3", "%201", "%2B1", "", "1&wait=2"]
+)
 def test_wait_must_be_a_fair_number(client: FlaskClient, url: str, wait: str) -> None:
     assert client.get(f"{url}?wait={wait}").status_code == 400
+
+
+@pytest.mark.parametrize("wait", ["0", "0.1", "00.1", "1e-1"])
+def test_wait_may_be_written_as_any_number(client: FlaskClient, url: str, wait: str) -> None:
+    assert client.get(f"{url}?wait={wait}").status_code == 200
+
+
+def test_id_has_one_spelling_but_for_its_hyphens(client: FlaskClient, url: str) -> None:
+    wanted = url.rpartition("/")[2]
+    bare = wanted.replace("-", "")
+    shown = {text: client.get(f"{URL}/{text}").status_code for text in (wanted, bare)}
+    assert set(shown.values()) == {200}
+    for text in (f"{{{wanted}}}", f"urn:uuid:{wanted}", f"0x{bare[2:]}", f"+{bare[1:]}"):
+        assert client.get(f"{URL}/{text}").status_code == 404
+    assert client.get(f"{URL}?util_id={bare[0]}_{bare[2:]}").status_code == 400
 
 
 def test_unknown_parameters_are_refused(client: FlaskClient, url: str) -> None:

@@ -284,6 +284,7 @@ def test_versions_stay_and_come_back(client: FlaskClient, new_util: Callable[...
     assert client.get(f"{here}/versions/x").status_code == 404
     assert client.get(f"{here}/versions/99999999999").status_code == 404
     assert client.get(f"{here}/diff?from=9").status_code == 404
+    assert "no version 31 " in client.get(f"{here}/diff?to=31").get_json()["detail"]
     assert client.get(f"{here}/diff?from=0").status_code == 400
     assert client.post(f"{here}/rollback", json={"version": 9}).status_code == 404
 

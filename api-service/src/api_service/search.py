@@ -44,7 +44,7 @@ def search(deps: Deps, call: Call) -> Response:
 
 
 def _filters(contract: Contract, asked: Mapping[str, str]) -> Filters:
-    status = choice(asked, "status", tuple(Status))
+    status = choice(asked, "status", tuple(map(str, Status)))
     provider = choice(asked, "cloud_provider", contract.providers)
     actions = tuple(dict.fromkeys(a for p, a in contract.actions if provider in {None, p}))
     return Filters(

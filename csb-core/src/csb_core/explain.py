@@ -44,7 +44,7 @@ def meant(word: Any, options: Iterable[str]) -> str | None:
     """Return the one of `options` that `word` looks like a slip of the pen for."""
     if not isinstance(word, str) or len(word) > _LONGEST_NAME:
         return None
-    spelt = {option.replace("_", ""): option for option in options}
+    spelt = {option.lower().replace("_", ""): option for option in options}
     close = get_close_matches(word.lower().replace("_", "").replace("-", ""), spelt, n=1)
     return spelt[close[0]] if close else None
 
