@@ -53,10 +53,10 @@ logs: $(BIN)/python ## follow all logs
 
 setup: ## make .venv from the hashed locks; nothing to do while they are the same
 	@locks="$$(pwd; cat requirements-dev.txt worker-sandbox/packages.txt */pyproject.toml | sha256sum)"; \
-	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ]; then \
+	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ] || [ ! -x $(BIN)/python ]; then \
 		set -e; \
 		echo 'setup: installing into .venv what the locks name'; \
-		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 		$(PIP) --require-hashes -r requirements-dev.txt; \
 		$(PIP) --no-deps --no-build-isolation -e csb-core -e api-service -e worker-service-aws \
 			-e worker-sandbox; \
