@@ -34,6 +34,11 @@ def note(
     )
 
 
+def note_sight(conn: Connection, subject: str, *, tenant_id: UUID) -> None:
+    """Leave a trace of what an operator was shown of a tenant's."""
+    note(conn, "shown", subject=subject, tenant_id=tenant_id, detail={})
+
+
 def last_note(
     conn: Connection, event: str, *, subject: str, tenant_id: UUID, detail: Json
 ) -> Json | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from csb_core import accounts, tenants
+from csb_core import accounts, control_audit, tenants
 from csb_core.accounts import Account, AccountStatus
 from csb_core.ctl.console import Console, Group, pass_console
 from csb_core.ctl.surroundings import database
@@ -73,6 +73,7 @@ def show(
     """Show an account with its ExternalId and the policies to paste there."""
     with database(os.environ, console.actor) as conn:
         found = find(conn, tenant_code, account_id, provider)
+        control_audit.note_sight(conn, account_id, tenant_id=found.tenant_id)
     _show(console, found, doctor_for(provider).documents(found.target, principal=principal))
 
 
@@ -82,7 +83,9 @@ def show(
 def list_(console: Console, tenant_code: str) -> None:
     """Show the accounts of TENANT."""
     with database(os.environ, console.actor) as conn:
-        found = accounts.list_of(conn, tenants.find(conn, tenant_code).tenant_id)
+        tenant_id = tenants.find(conn, tenant_code).tenant_id
+        found = accounts.list_of(conn, tenant_id)
+        control_audit.note_sight(conn, "accounts", tenant_id=tenant_id)
     console.table(map(asdict, found), COLUMNS)
 
 

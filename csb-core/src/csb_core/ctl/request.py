@@ -42,6 +42,7 @@ def show(console: Console, correlation_id: UUID) -> None:
     with database(os.environ, console.actor) as conn:
         found = oversight.find_request(conn, correlation_id)
         trail = oversight.trail_of(conn, correlation_id)
+        control_audit.note_sight(conn, str(correlation_id), tenant_id=found["tenant_id"])
     if console.as_json:
         console.show({**found, "audit": trail})
         return
@@ -72,7 +73,7 @@ def _narrowing(command: F) -> F:
 def failed(console: Console, /, limit: int, **chosen: Any) -> None:
     """List failed requests that were not replayed yet, the oldest first."""
     with database(os.environ, console.actor) as conn:
-        found = oversight.find_failures(conn, _narrowed(conn, **chosen), limit=limit)
+        found = _failures(conn, limit, chosen)
     console.table(map(asdict, found), FAILED)
 
 
@@ -123,7 +124,13 @@ def _chosen(
         return [
             oversight.find_failure(conn, correlation_id) for correlation_id in dict.fromkeys(ids)
         ]
-    return oversight.find_failures(conn, _narrowed(conn, **chosen), limit=limit)
+    return _failures(conn, limit, chosen)
+
+
+def _failures(conn: Connection, limit: int, chosen: dict[str, Any]) -> list[Failure]:
+    narrowing = _narrowed(conn, **chosen)
+    control_audit.note_sight(conn, "failed requests", tenant_id=narrowing.tenant_id)
+    return oversight.find_failures(conn, narrowing, limit=limit)
 
 
 def _narrowed(
