@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from csb_core.errors import ConfigurationError
 from csb_core.local import parts, ports, private_file, programs
+from csb_core.local.__main__ import main
 from csb_core.local.fleet import PORTS, Fleet, choose_ports
 from csb_core.local.layout import Layout
 from csb_core.local.memory import Memory
@@ -175,3 +178,17 @@ def test_a_program_gets_no_names_but_its_own(tmp_path: Path) -> None:
     )
     assert json.loads(done.stdout).items() >= {"CSB_BIND": "127.0.0.1:1", "PATH": "/bin"}.items()
     assert not {"AWS_PROFILE", "CSB_TOKEN"} & json.loads(done.stdout).keys()
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CSB_RUN_DIR", "/nowhere/run")
+    monkeypatch.setattr(sys, "argv", ["csb_core.local", "down"])
+    monkeypatch.setattr(Path, "mkdir", _full)
+    assert main() == 1
+    assert "[Errno 28] No space left on device: '/nowhere/run'" in capsys.readouterr().err
+
+
+def _full(path: Path, **_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from csb_core.errors import BridgeError
 from csb_core.local import demo, platform, standing
 from csb_core.local.layout import Layout
+
+#: What a folder says that is not ours, or a disk that is full or read-only.
+UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def main() -> int:
@@ -23,6 +28,11 @@ def main() -> int:
         return _run(command, layout)
     except BridgeError as exc:
         print(f"{command}: {exc}", file=sys.stderr)
+        return 1
+    except OSError as exc:
+        if exc.errno not in UNWRITABLE:
+            raise
+        print(f"{command}: {exc}; all that runs writes to {layout.run}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
