@@ -16,6 +16,18 @@ PROBE = Path(__file__).with_name("probe.py").read_text()
 Check = Callable[[Run], None]
 Control = Callable[[Ending], None]
 
+#: What the tier `landlock` does not hold, as docs/sandbox.md says, or holds in another way.
+NAMESPACES_ONLY = {
+    "threads-without-number": "threads are counted by a control group or not at all",
+    "poison-the-library": "utime and chmod succeed and do nothing",
+    "spoil-the-devices": "utime and chmod succeed and do nothing",
+    "everything-there-is": "the host's root cannot be listed",
+    "a-folder-in-a-folder": "depth in the scratch directory is capped",
+    "run-what-one-wrote": "a file of the scratch directory may be mapped to be executed",
+    "name-the-machine": "the host's name is told",
+    "files-without-a-name-that-add-up": "what is deleted and held open is not counted",
+}
+
 LIMITS = Limits(timeout_seconds=10.0, memory_limit_mb=128, cpu_limit=1.0)
 SHORT = Limits(timeout_seconds=1.0, memory_limit_mb=128, cpu_limit=1.0)
 

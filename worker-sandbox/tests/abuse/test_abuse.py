@@ -9,7 +9,7 @@ import pytest
 from abuse import outside
 from abuse.arena import Arena
 from abuse.attacks import CASES
-from abuse.case import Case, done
+from abuse.case import NAMESPACES_ONLY, Case, done
 from abuse.world import World
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -32,6 +32,8 @@ def test_it_succeeds_outside(case: Case, here: World) -> None:
 
 @every_case
 def test_the_jail_holds(case: Case, arena: Arena) -> None:
+    if arena.sandbox.tier.name == "landlock" and case.name in NAMESPACES_ONLY:
+        pytest.skip(NAMESPACES_ONLY[case.name])
     with arena.watched():
         run = arena.run(case.job(arena.world.told()))
 
