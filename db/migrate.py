@@ -87,6 +87,9 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
     """Make the roles and the schema, as a role that may; repeating it changes only passwords."""
     logins = dict(LOGINS) | {f"csb_{name}_user": ("csb_worker", "30s") for name in workers}
     with psycopg.connect(url) as conn:
+        encoding = conn.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise MigrationError(f"the database's encoding is {encoding}: make it with UTF8")
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK,))
         known = {row[0] for row in conn.execute("SELECT rolname FROM pg_roles").fetchall()}
         for role in ("csb_owner", "csb_worker"):

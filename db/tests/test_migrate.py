@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import conninfo, sql
 
 from csb_core.local.postgres import PostgresServer
 from csb_core.testing import PASSWORD, ROLES, ROOT, Database, database_urls, migrate_module
@@ -229,6 +229,18 @@ def test_bootstrap_can_be_repeated_and_mends_what_drifted(bare: Database) -> Non
                 api.execute("CREATE TABLE public.mine (a integer)")
         with psycopg.connect(bare.aws) as aws, pytest.raises(psycopg.errors.InsufficientPrivilege):
             aws.execute("CREATE TEMPORARY TABLE mine (a integer)")
+
+
+def test_bootstrap_refuses_a_database_that_is_not_utf8(bare: Database) -> None:
+    with psycopg.connect(bare.superuser, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE csb_ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
+        try:
+            with pytest.raises(migrate.MigrationError, match="SQL_ASCII: make it with UTF8"):
+                migrate.bootstrap(
+                    conninfo.make_conninfo(bare.superuser, dbname="csb_ascii"), {}, workers=[]
+                )
+        finally:
+            conn.execute("DROP DATABASE csb_ascii WITH (FORCE)")
 
 
 @pytest.mark.parametrize("attribute", ["BYPASSRLS", "SUPERUSER"])
