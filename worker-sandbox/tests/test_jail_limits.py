@@ -68,8 +68,9 @@ def test_the_processor_clock_is_looked_at_when_the_budget_may_be_gone_and_no_oft
     ran = run(sandbox, "while True: pass", timeout_seconds=10, cpu_limit=0.05)
 
     assert ran.exit_reason == "timeout"
-    assert 3 < len(looks) < 50  # a look each 5 ms would be a hundred, and on two cores two
-    assert looks[-1] >= 500 > looks[-2]
+    within = [spent for spent in looks if spent < 500]
+    assert 2 < len(within) < 50  # a look each 5 ms would be a hundred
+    assert len(within) < len(looks)  # it was ended by a look, perhaps not the last before its death
 
 
 def test_what_was_printed_before_a_kill_is_kept(sandbox: Sandbox) -> None:
