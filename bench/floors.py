@@ -42,21 +42,23 @@ def judge(results: Results) -> list[Floor]:
 def _floors(results: Results) -> Iterator[Floor]:
     at_least = _against(results, "at least", lambda ours, floor: ours >= floor)
     at_most = _against(results, "at most", lambda ours, floor: ours <= floor)
-    times = _relative(results)
+    relative = _relative(results)
     yield at_least("POST accepted/s", "post_per_s", 1_200)
-    yield times(
+    yield relative(
         "POST accepted/s, against Celery behind Flask", "post_per_s", "celery_post_per_s", 1
     )
     yield at_least("batch POST requests/s", "batch_requests_per_s", 5_000)
     yield at_least("line saturated, finished/s", "line_finished_per_s", 900)
-    yield times(
+    yield relative(
         "line saturated, against Celery's", "line_finished_per_s", "celery_line_finished_per_s", 4
     )
     yield at_least("drained/s", "drain_per_s", 6_000)
-    yield times("drained/s, against PgQueuer", "drain_per_s", "pgqueuer_drain_per_s", 1, aim=True)
+    yield relative(
+        "drained/s, against PgQueuer", "drain_per_s", "pgqueuer_drain_per_s", 1, aim=True
+    )
     yield at_most("POST to end at 50/s, p50 ms", "to_end_ms_p50", 8)
     yield at_most("POST to end at 50/s, p99 ms", "to_end_ms_p99", 30)
-    yield times("GET hit/s, against a bare route", "hit_per_s", "bare_flask_per_s", 0.6)
+    yield relative("GET hit/s, against a bare route", "hit_per_s", "bare_flask_per_s", 0.6)
     yield at_most("beside a flood, p99 against alone: quick actions", "fair_quick_times", 3)
     yield at_most("beside a flood, p99 against alone: slow actions", "fair_slow_times", 3)
     yield at_most("recovery after kill -9, p99 s", "recovery_s_p99", 10)
@@ -65,6 +67,14 @@ def _floors(results: Results) -> Iterator[Floor]:
     yield at_least("executions/s, each in a fresh jail", "executions_per_second", 200)
     yield at_least("executions/s end to end over HTTP", "executed_per_s", 120)
     yield at_most("memory of a waiting jail, MiB", "waiting_jail_pss_mib", 6)
+
+
+def times(results: Results, figure: str, theirs: str) -> float | None:
+    """How many times theirs ours is, by pairs of one round; None when one was not measured."""
+    ours, other = results.figures.get(figure), results.figures.get(theirs)
+    if not ours or not other or len(ours) != len(other):
+        return None
+    return median(o / t for o, t in zip(ours, other, strict=True))
 
 
 def ageing(results: Results, name: str) -> float | None:
@@ -106,14 +116,13 @@ def _against(
 
 def _relative(results: Results) -> Callable[..., Floor]:
     def floor(name: str, figure: str, theirs: str, asked: float, *, aim: bool = False) -> Floor:
-        ours, other = results.median(figure), results.median(theirs)
-        known = ours is not None and other
-        ratio = ours / other if ours is not None and other else 0.0
+        ratio = times(results, figure, theirs)
+        met = None if ratio is None else ratio > asked if asked == 1 else ratio >= asked
         return Floor(
             name=name,
             asked=f"at least {asked:g} x" if asked != 1 else "more than 1 x",
-            measured=f"{ratio:.2f} x" if known else "-",
-            met=(ratio > asked if asked == 1 else ratio >= asked) if known else None,
+            measured="-" if ratio is None else f"{ratio:.2f} x",
+            met=met,
             is_aim=aim,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
@@ -36,19 +36,21 @@ class Ours:
     ages: bool = True
     #: Taken in the first round only: it brings many samples, and takes its time.
     once: bool = False
+    #: The yardsticks that this is held against: they are taken right after it.
+    beside: tuple[str, ...] = ()
 
 
 OURS: Final = (
-    Ours(name="post", measure=ours.post),
+    Ours(name="post", measure=ours.post, beside=("celery-enqueue",)),
     Ours(name="batch", measure=ours.batch),
-    Ours(name="hit", measure=ours.hit),
+    Ours(name="hit", measure=ours.hit, beside=("bare-flask", "bare-flask-silent")),
     Ours(name="miss", measure=ours.miss),
-    Ours(name="line", measure=ours.line),
+    Ours(name="line", measure=ours.line, beside=("celery-line",)),
     Ours(name="latency", measure=ours.latency),
     Ours(name="seen", measure=ours.seen, ages=False),
-    Ours(name="drain", measure=ours.drain, with_api=False),
+    Ours(name="drain", measure=ours.drain, with_api=False, beside=("celery-drain", "pgqueuer")),
     Ours(name="fairness", measure=fairness, with_api=False, ages=False),
-    Ours(name="executions", measure=executions, ages=False),
+    Ours(name="executions", measure=executions, ages=False, beside=("jails",)),
     Ours(name="recovery", measure=recovery, ages=False, once=True),
 )
 
@@ -131,8 +133,14 @@ class Plan:
                     platforms.insert(number % 2, (OLD, self.old))
                 for prefix, platform in platforms:
                     yield one.name, prefix, self._ours(one, platform)
+            yield from self._yardsticks(one.beside)
+        yield from self._yardsticks(YARDSTICKS.keys() - {y for one in OURS for y in one.beside})
+
+    def _yardsticks(
+        self, names: Collection[str]
+    ) -> Iterable[tuple[str, str, Callable[[], Reading]]]:
         for name, measure in YARDSTICKS.items():
-            if self._is_wanted(name):
+            if name in names and self._is_wanted(name):
                 yield name, "", self._theirs(measure)
 
     def _is_wanted(self, name: str) -> bool:
