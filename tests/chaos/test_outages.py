@@ -48,7 +48,8 @@ def under_load(platform: Platform) -> Iterator[Client]:
     proof.require_effects(platform, client.asked)
     assert [service.processes() for service in platform.services.values()] == ours
     assert account.unanswered == 0
-    assert watch.reads > 10
+    # Each is read until its end is seen: once at least, unless the reader was in want of a turn.
+    assert watch.reads > sum(asked.is_accepted for asked in client.asked) // 2
     slowest = max(asked.answer.seconds for asked in client.asked)
     print(f"\n{account}; slowest answer {slowest:.1f} s; {watch.reads} reads, {watch.hits} hits")
 
