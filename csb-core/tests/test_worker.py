@@ -912,6 +912,18 @@ def test_probes_tell_how_it_stands(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
     assert _ask(worker, "/health") == (503, b'{"status":"stuck"}\n')
 
 
+def test_a_worker_whose_connections_are_all_lent_is_busy_and_not_down(tiny: Tiny) -> None:
+    worker = tiny.worker(pool_min=1, pool_max=1)
+    try:
+        with worker.pool.connection():
+            status, body = _ask(worker, "/ready")
+        assert (status, orjson.loads(body)["status"]) == (200, "degraded")
+        assert orjson.loads(body)["checks"]["postgresql"] == "busy"
+        assert orjson.loads(_ask(worker, "/ready")[1])["status"] == "ready"
+    finally:
+        worker.pool.close()
+
+
 def test_a_worker_without_its_servers_is_not_ready_and_says_why(tiny: Tiny) -> None:
     nowhere = "redis://127.0.0.1:1"
     worker = tiny.worker(

@@ -15,7 +15,7 @@ from api_service.deps import Deps
 from api_service.documents import answer
 from csb_core import db, metrics
 from csb_core.config import VERSION
-from csb_core.errors import BridgeError, StoreUnavailable
+from csb_core.errors import BridgeError
 from csb_core.metrics import QueueReading
 from csb_core.models import Json
 
@@ -38,7 +38,7 @@ def ready(deps: Deps) -> Response:
     that took them out for it would make a crowd an outage.
     """
     asked = [
-        _Check(lambda: _ask_postgresql(deps)),
+        _Check(lambda: db.standing(deps.pool, _PATIENCE_WITH_POOL)),
         _Check(lambda: _ask_redis(deps)),
     ]
     postgresql, redis = (check.result() for check in asked)
@@ -50,16 +50,6 @@ def ready(deps: Deps) -> Response:
         status = "ready"
     document = {"status": status, "checks": {"postgresql": postgresql, "redis": redis}}
     return answer(document, 503 if status == "unavailable" else 200)
-
-
-def _ask_postgresql(deps: Deps) -> str:
-    """Return ok, or busy when it answers and the pool has no connection to spare."""
-    try:
-        db.ping(deps.pool, _PATIENCE_WITH_POOL)
-    except StoreUnavailable:
-        db.ping_past(deps.pool)
-        return "busy"
-    return "ok"
 
 
 def _ask_redis(deps: Deps) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
@@ -127,6 +127,19 @@ def ping_past(pool: Pool) -> None:
             conn.execute("SELECT 1")
     except psycopg.Error as exc:
         raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
+
+
+def standing(pool: Pool, patience: timedelta) -> Literal["ok", "busy"]:
+    """Return ok, or busy when PostgreSQL answers and the pool has no connection to spare.
+
+    Raises StoreUnavailable.
+    """
+    try:
+        ping(pool, patience)
+    except StoreUnavailable:
+        ping_past(pool)
+        return "busy"
+    return "ok"
 
 
 def _configure(conn: Connection) -> None:

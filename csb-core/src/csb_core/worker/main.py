@@ -16,12 +16,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import orjson
-
-from csb_core import metrics, queue
+from csb_core import db, metrics, queue
 from csb_core.cache import StatusCache
 from csb_core.config import WorkerSettings, load
-from csb_core.db import Pool, open_pool, ping
+from csb_core.db import Pool, open_pool
 from csb_core.dealing import tenant_of
 from csb_core.errors import QueueUnavailable, StoreUnavailable
 from csb_core.worker.action import Action
@@ -34,12 +32,11 @@ from csb_core.worker.heartbeat import Heartbeat
 from csb_core.worker.intake import Intake, Popped
 from csb_core.worker.loop import Event, Loop
 from csb_core.worker.messages import Desk
+from csb_core.worker.probes import StartResponse, answer, answer_json, readiness
 from csb_core.worker.rescuer import Rescuer
 from csb_core.worker.slots import Slots
 
 logger = logging.getLogger(__name__)
-
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 #: A consumer that has not turned for so long is stuck: its probe says so.
 STUCK: timedelta = timedelta(seconds=60)
@@ -126,25 +123,23 @@ class WorkerProcess:
         if path == "/metrics" and on_metrics:
             metrics.observe_pool(self.queue.provider, self.pool.get_stats())
             text = metrics.render(self.read_queues)
-            return _answer(start_response, "200 OK", metrics.CONTENT_TYPE, text)
+            return answer(start_response, "200 OK", metrics.CONTENT_TYPE, text)
         if path == "/health":
             last_turn = min(self.loop.last_turn, self.express.last_turn)
             turning = time.monotonic() - last_turn < STUCK.total_seconds()
-            return _answer_json(
-                start_response, {"status": "ok" if turning else "stuck"}, ok=turning
-            )
+            return answer_json(start_response, {"status": "ok" if turning else "stuck"}, ok=turning)
         if path == "/ready":
             checks = self.checks()
-            ready = all(value == "ok" for value in checks.values())
-            body = {"status": "ready" if ready else "unready", "checks": checks}
-            return _answer_json(start_response, body, ok=ready)
-        return _answer(start_response, "404 Not Found", "text/plain", b"not found\n")
+            status = readiness(checks)
+            body = {"status": status, "checks": checks}
+            return answer_json(start_response, body, ok=status != "unready")
+        return answer(start_response, "404 Not Found", "text/plain", b"not found\n")
 
     def checks(self) -> dict[str, str]:
         """Each thing that this worker needs, `ok` or what is wrong with it."""
         checks = {"postgresql": "ok", "redis": "ok", "consumer": "ok", "configuration": "ok"}
         try:
-            ping(self.pool, timedelta(seconds=1))
+            checks["postgresql"] = db.standing(self.pool, timedelta(seconds=0.3))
         except StoreUnavailable as exc:
             checks["postgresql"] = str(exc)
         try:
@@ -278,20 +273,3 @@ def pool_of(provider: str, settings: WorkerSettings) -> Pool:
         timeout=timedelta(seconds=settings.pool_timeout_seconds),
         prepare=settings.database_prepare,
     )
-
-
-def _answer_json(start_response: StartResponse, body: object, *, ok: bool) -> Iterable[bytes]:
-    status = "200 OK" if ok else "503 Service Unavailable"
-    return _answer(start_response, status, "application/json", orjson.dumps(body) + b"\n")
-
-
-def _answer(start_response: StartResponse, status: str, kind: str, body: bytes) -> Iterable[bytes]:
-    start_response(
-        status,
-        [
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-        ],
-    )
-    return [body]
