@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from csb_core import request_search
+from csb_core import contract, request_search
 from csb_core.states import Status
 from csb_core.testing import make_payload
 
@@ -125,6 +127,8 @@ def test_page_holds_no_more_than_the_process_can_bear(
         "cursor=AAAA", "created_from=yesterday", "created_from=2026-11-22T12:00:00",
         "state=PENDING", "util_id=mine", "status=PENDING&status=FAILED", "action=%00",
         "action=fly", "action=", "cloud_provider=nimbus", "cloud_provider=aws&action=run_util",
+        "account_id=12", "account_id=", "account_id=111122223333%0A", "principal_type=",
+        "cloud_provider=sandbox&account_id=12",
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_400(client: FlaskClient, query: str) -> None:
@@ -139,6 +143,15 @@ def test_what_cannot_be_asked_is_a_400(client: FlaskClient, query: str) -> None:
         ("action=atach_policy", "attach_policy, detach_policy, run_util, test_util (did you mean"),
         ("cloud_provider=asw", "cloud_provider must be one of aws, sandbox"),
         ("cloud_provider=aws&action=run_utl", "must be one of attach_policy, detach_policy."),
+        (
+            "principal_type=usr",
+            "must be 'user', 'role' or 'group'. What kind of principal it is (did",
+        ),
+        ("principal_type=usr", "(did you mean 'user'?)."),
+        (
+            "account_id=12",
+            "account_id does not have the form that it must have. The 12 digits of a",
+        ),
         ("status=SUCESS", "SUCCESS, FAILED, CANCELLED (did you mean 'SUCCESS'?)"),
     ],
 )
@@ -146,3 +159,55 @@ def test_misspelt_choice_is_told_what_there_is(
     client: FlaskClient, query: str, detail: str
 ) -> None:
     assert detail in client.get(f"{URL}?{query}").get_json()["detail"]
+
+
+def test_action_that_is_taken_no_more_is_still_found(
+    make_app: Callable[..., Any], tmp_path: Path, tenant: Any
+) -> None:
+    document = contract.load().document
+    withdrawn = {"$ref": "#/$defs/aws.detach_policy"}
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        json.dumps({**document, "oneOf": [line for line in document["oneOf"] if line != withdrawn]})
+    )
+    payload, headers = make_payload(action="detach_policy"), {"X-Auth-Token": tenant.token}
+    before, after = make_app().test_client(), make_app(schema_path=schema).test_client()
+    made = before.post(URL, json=payload, headers=headers).get_json()["correlation_id"]
+
+    assert after.post(URL, json=payload, headers=headers).status_code == 422
+    found = after.get(f"{URL}?cloud_provider=aws&action=detach_policy", headers=headers).get_json()
+    assert [item["correlation_id"] for item in found["items"]] == [made]
+
+
+def test_accounts_are_spelt_as_their_provider_does(
+    make_app: Callable[..., Any], tmp_path: Path, tenant: Any
+) -> None:
+    document = contract.load().document
+    nimbus = {
+        "type": "object",
+        "properties": {
+            "cloud_provider": {"const": "nimbus"},
+            "action": {"const": "fly"},
+            "account_id": {
+                "type": "string",
+                "pattern": "^n-[0-9]+$",
+                "description": "n- and digits.",
+            },
+        },
+    }
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(contract.extended(document, {"nimbus.fly": nimbus})))
+    client = make_app(schema_path=schema).test_client()
+    client.environ_base["HTTP_X_AUTH_TOKEN"] = tenant.token
+
+    def status(query: str) -> int:
+        return client.get(f"{URL}?{query}").status_code
+
+    assert [status(f"account_id={one}") for one in ("n-12", "111122223333", "12")] == [
+        200,
+        200,
+        400,
+    ]
+    assert status("cloud_provider=nimbus&account_id=n-12") == 200
+    assert status("cloud_provider=aws&account_id=n-12") == 400
+    assert "n- and digits" in client.get(f"{URL}?action=fly&account_id=12").get_json()["detail"]

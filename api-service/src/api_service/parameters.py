@@ -58,10 +58,13 @@ SEARCH: Final = (
     of_query("status", {"enum": list(Status)}, "Where the request stands."),
     of_query("cloud_provider", _TEXT, "Whose action it is: a provider of schema.json."),
     of_query(
-        "action", _TEXT, "What it does: an action of schema.json, of this provider if one is given."
+        "action",
+        _TEXT,
+        "What it does: an action that schema.json defines, of this provider if one is given; also "
+        "one that is taken no more.",
     ),
-    of_query("account_id", _TEXT, "Where it acts."),
-    of_query("principal_type", _TEXT, "On what kind of principal."),
+    of_query("account_id", _TEXT, "Where it acts: an account as the provider spells it."),
+    of_query("principal_type", _TEXT, "On what kind of principal: one that an action takes."),
     of_query("principal_name", _TEXT, "On which principal."),
     of_query("client_request_id", _TEXT, "What you called it."),
     of_query("util_id", {"type": "string", "format": "uuid"}, "Which util it runs, or tests."),

@@ -15,6 +15,7 @@ from api_service.deps import Deps
 from api_service.documents import answer, page
 from api_service.errors import BadRequest
 from api_service.incoming import choice, query, uuid_of, whole
+from api_service.narrowing import narrowed
 from csb_core import request_search
 from csb_core.contract import Contract
 from csb_core.db import tenant_transaction
@@ -45,14 +46,9 @@ def search(deps: Deps, call: Call) -> Response:
 
 def _filters(contract: Contract, asked: Mapping[str, str]) -> Filters:
     status = choice(asked, "status", tuple(map(str, Status)))
-    provider = choice(asked, "cloud_provider", contract.providers)
-    actions = tuple(dict.fromkeys(a for p, a in contract.actions if provider in {None, p}))
     return Filters(
         status=Status(status) if status else None,
-        cloud_provider=provider,
-        action=choice(asked, "action", actions),
-        account_id=asked.get("account_id"),
-        principal_type=asked.get("principal_type"),
+        **narrowed(contract, asked),
         principal_name=asked.get("principal_name"),
         client_request_id=asked.get("client_request_id"),
         util_id=_util_id(asked.get("util_id")),

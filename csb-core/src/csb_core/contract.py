@@ -56,6 +56,8 @@ class Contract:
 
     document: Json
     actions: Mapping[tuple[str, str], _Checker]
+    #: Of every action that has one: what oneOf no longer lists is taken no more, yet searched for.
+    definitions: Mapping[tuple[str, str], Json]
     shapes: Mapping[str, _Checker]
 
     @property
@@ -149,9 +151,15 @@ def compiled(document: Json) -> Contract:
     except SchemaError as exc:
         raise ConfigurationError(f"{_FILE} is no JSON Schema: {exc.message}") from exc
     actions = {_names(document, name): _checker(document, name) for name in _listed(document)}
+    named = {
+        _names(document, name): body for name, body in document["$defs"].items() if "." in name
+    }
     shapes = {name: _checker(document, name) for name in BODIES}
     return Contract(
-        document=document, actions=MappingProxyType(actions), shapes=MappingProxyType(shapes)
+        document=document,
+        actions=MappingProxyType(actions),
+        definitions=MappingProxyType({key: named[key] for key in (*actions, *named)}),
+        shapes=MappingProxyType(shapes),
     )
 
 
