@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from csb_core.local import ports, postgres, processes, programs, redis, standing
+from csb_core.errors import ConfigurationError
+from csb_core.local import platform, ports, postgres, processes, programs, redis, standing
 from csb_core.local.layout import Layout
+from csb_core.local.memory import Memory
 from csb_core.local.programs import Program
 from csb_core.local.supervisor import Ending, Supervisor
 from csb_core.local.sweep import sweep
@@ -211,3 +213,27 @@ def test_a_sweep_spares_its_own_ancestors(layout: Layout) -> None:
         [*command, str(layout.root)], env=env, check=True, capture_output=True, text=True
     )
     assert done.stdout == "0\nshell lives\n"
+
+
+def test_a_start_that_fails_leaves_nothing_running_but_what_ran(layout: Layout) -> None:
+    nobody = {"CSB_DATABASE_URL": f"postgresql://csb@{ports.HOST}:{ports.free_port()}/csb"}
+    with pytest.raises(ConfigurationError, match="no connection") as raised:
+        platform.up(layout, nobody)
+    assert processes.marked(layout.run) == []
+    assert "Ready to accept connections" in (layout.log / "redis.log").read_text()
+    assert raised.value.__notes__ == [
+        f"what had started was ended again; all logs are in {layout.log}"
+    ]
+
+    supervisor = standing.supervisor_of(layout, Memory(layout.memory))
+    supervisor.start(ENDINGS)
+    try:
+        with pytest.raises(ConfigurationError, match="no connection") as raised:
+            platform.up(layout, nobody)
+        assert supervisor.runs()
+        assert raised.value.__notes__ == [
+            "what else runs goes on: make status shows it, make down ends it"
+        ]
+    finally:
+        os.kill(supervisor.pid() or 0, signal.SIGKILL)
+        sweep(layout, PATIENCE)

@@ -27,15 +27,22 @@ def main() -> int:
     try:
         return _run(command, layout)
     except BridgeError as exc:
-        print(f"{command}: {exc}", file=sys.stderr)
+        _tell(command, str(exc), exc)
         return 1
     except OSError as exc:
         if exc.errno not in UNWRITABLE:
             raise
-        print(f"{command}: {exc}; all that runs writes to {layout.run}", file=sys.stderr)
+        _tell(command, f"{exc}; all that runs writes to {layout.run}", exc)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as exc:
+        _tell(command, "interrupted", exc)
         return 130
+
+
+def _tell(command: str, fault: str, exc: BaseException) -> None:
+    """Name the fault, and what was noted of it on its way up."""
+    lines = [fault, *getattr(exc, "__notes__", [])]
+    print("\n".join(f"{command}: {line}" for line in lines), file=sys.stderr)
 
 
 def _run(command: str, layout: Layout) -> int:

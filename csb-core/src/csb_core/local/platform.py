@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 
 from csb_core.local import database, health, parts, postgres, private_file, programs, redis, seeds
@@ -26,13 +27,13 @@ def up(layout: Layout, environ: Mapping[str, str]) -> dict[str, str]:
     """Bring everything up and wait until it is ready; return what csb.env says.
 
     Called again it starts what is dead, starts anew what is to run with other settings, and leaves
-    the rest alone. Raises ConfigurationError, NotStarted, NotMigrated.
+    the rest alone. When nothing ran and it fails, nothing is left running. Raises
+    ConfigurationError, NotStarted, NotMigrated; a note on the error tells what became of the rest.
     """
-    with layout.locked():
+    with layout.locked(), _all_or_nothing(layout):
         memory = Memory(layout.memory)
-        chosen = parts.choose(
-            environ, written=parts.read_environment(layout.environment), memory=memory
-        )
+        written = parts.read_environment(layout.environment)
+        chosen = parts.choose(environ, written=written, memory=memory)
         supervisor, fleet = _prepare(layout, chosen, memory, environ)
 
         stores = _stores(fleet)
@@ -76,6 +77,23 @@ def follow_logs(layout: Layout) -> None:
     if not logs:
         raise NotStarted(f"no logs in {layout.log} yet: call make up first")
     os.execvp("tail", ["tail", "-n", "20", "-F", *logs])  # noqa: S606
+
+
+@contextmanager
+def _all_or_nothing(layout: Layout) -> Iterator[None]:
+    """End what was begun inside when it fails, unless a platform ran before; the logs stay."""
+    ran = supervisor_of(layout, Memory(layout.memory)).runs()
+    try:
+        yield
+    except BaseException as exc:
+        supervisor = supervisor_of(layout, Memory(layout.memory))
+        if ran:
+            exc.add_note("what else runs goes on: make status shows it, make down ends it")
+        elif supervisor.pid():
+            supervisor.stop()
+            sweep(layout)
+            exc.add_note(f"what had started was ended again; all logs are in {layout.log}")
+        raise
 
 
 def _prepare(
