@@ -32,6 +32,20 @@ _OTHERWISE: Final = "Look at the request line, the headers, and how the length o
 class ApiWorker(GeventWorker):
     """Leaves the judgement and its line in the log to gunicorn, and words it as a problem."""
 
+    def handle_request(
+        self, listener_name: _AddressType, req: Request, sock: socket.socket, addr: _AddressType
+    ) -> bool:
+        """Serve a call; one whose body failed is the connection's last, and its answer says so."""
+        should_close = req.should_close
+        # A method of the class must not be assigned to, so by its dict.
+        vars(req)["should_close"] = lambda: should_close() or _has_failed(req)
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:
+            if _has_failed(req):  # what still comes must not reset the answer away
+                util.close_graceful(sock)
+            raise
+
     def handle_error(
         self, req: Request | None, client: socket.socket, addr: _AddressType, exc: BaseException
     ) -> None:
@@ -50,6 +64,11 @@ class ApiWorker(GeventWorker):
             with its:
                 super().handle_error(req, its, addr, exc)
             return ours.recv(1024).partition(b"\r\n")[0]
+
+
+def _has_failed(req: Request) -> bool:
+    """Whether reading the body came to nothing, so that nobody knows where the next call begins."""
+    return bool(getattr(req.body, "failed", False))
 
 
 def _answer(status_line: bytes, request_id: str) -> bytes:
