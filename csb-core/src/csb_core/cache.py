@@ -27,7 +27,7 @@ from uuid import UUID
 
 import redis
 
-from csb_core import keys
+from csb_core import keys, redis_faults
 from csb_core.errors import CacheUnavailable
 from csb_core.states import FINAL, Status
 
@@ -227,4 +227,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as exc:
-        raise CacheUnavailable(f"Redis did not answer ({type(exc).__name__})") from exc
+        raise CacheUnavailable(redis_faults.told(exc)) from exc

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from csb_core import dealing, keys
+from csb_core import dealing, keys, redis_faults
 from csb_core.errors import MessageUnreadable, QueueUnavailable
 from csb_core.models import Message
 
@@ -256,4 +256,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as exc:
-        raise QueueUnavailable(f"Redis did not answer ({type(exc).__name__})") from exc
+        raise QueueUnavailable(redis_faults.told(exc)) from exc
