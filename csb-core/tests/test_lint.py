@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -420,6 +421,113 @@ def test_packages_are_declared_and_allowed() -> None:
     assert told("PyYAML>=6", "attrs") == [("IMP010", "info")]
     assert told() == [("IMP003", "error")]
     assert told("pyyaml", "numpy") == [("IMP004", "error")]
+
+
+HELD = {
+    "PyYAML": ("_yaml", "yaml"),
+    "python-dateutil": ("dateutil",),
+    "six": ("six",),
+    "names-a": ("shared",),
+    "names-b": ("shared",),
+    "tall": ("tall",),
+}
+
+#: A snippet, and the line at which it names a module of PyYAML.
+SPELLINGS = [
+    ("import yaml", 1),
+    ("import yaml as y", 1),
+    ("import json, yaml", 1),
+    ("import yaml.nodes", 1),
+    ("import yaml\\\n  .nodes as n", 1),
+    ("from yaml import safe_load", 1),
+    ("from yaml.nodes import Node as N", 1),
+    ("from _yaml import CParser", 1),
+    ("def f():\n    import yaml", 2),
+    ("class A:\n    import yaml", 2),
+    ("try:\n    import yaml\nexcept ImportError:\n    yaml = None", 2),
+    ("if 1 > 2:\n    from yaml import safe_load", 2),
+    ("import ya\uff4dl", 1),
+    ("x = __import__('yaml')", 1),
+    ("x = lambda: __import__('ya' + 'ml')", 1),
+    ("import importlib as i\nx = i.import_module('yaml')", 1),
+    ("from importlib import import_module", 1),
+    ("import sys\nx = sys.modules['yaml']", 2),
+    ("import pkgutil\nx = pkgutil.resolve_name('yaml')", 1),
+    ("import runpy\nx = runpy.run_module('yaml')", 1),
+    ("from tall.inner import yaml", 1),
+    ("import tall.inner\nx = tall.inner.yaml", 2),
+    ("import PyYAML", 1),
+    ("import YAML", 1),
+]
+
+
+@pytest.mark.parametrize(("snippet", "line"), SPELLINGS)
+def test_a_package_that_is_not_declared_is_refused_however_it_is_spelt(
+    snippet: str, line: int
+) -> None:
+    declared = replace(TOLD, dependencies=("tall",))
+    verdict = check(f"{snippet}\n{GOOD}", declared=declared, allowed_packages=HELD)
+    assert not verdict.is_valid
+    assert any(f.severity == "error" and f.line == line for f in verdict.validation_errors)
+
+
+@pytest.mark.parametrize(
+    "name", ["PyYAML", "pyyaml", "PYYAML", "names.a", "names_b", "NAMES--A", "Python_Dateutil"]
+)
+def test_a_package_is_declared_by_any_spelling_that_an_index_takes(name: str) -> None:
+    modules = {"p": "yaml", "n": "shared"} | {"python_dateutil": "dateutil"}
+    module = modules.get(name.lower()) or modules[name[0].lower()]
+    declared = replace(TOLD, dependencies=(name,))
+    verdict = check(f"import {module}\n{GOOD}", declared=declared, allowed_packages=HELD)
+    assert rules(verdict) == ["COM006"]
+
+
+def test_a_namespace_is_for_whoever_declares_any_of_its_packages() -> None:
+    verdict = check(f"import shared.b\n{GOOD}", allowed_packages=HELD)
+    told = [(f.rule, f.message) for f in verdict.validation_errors if f.severity == "error"]
+    assert told == [("IMP003", "shared is of names-a or names-b, which is not declared")]
+
+
+@pytest.mark.parametrize(
+    ("snippet", "rule"),
+    [
+        ("import six\nx = six.exec_('1')", "IMP009"),
+        ("from six.moves import builtins", "IMP009"),
+        ("import six.moves.builtins as b", "IMP009"),
+        ("from six.moves.urllib.request import urlopen", "IMP009"),
+        ("from yaml.loader import UnsafeLoader", "IMP009"),
+        ("import yaml.constructor as c", "IMP009"),
+        ("import _yaml", "IMP001"),
+        ("from dateutil.tz import os", "IMP009"),
+        ("import dateutil.tz\nx = dateutil.tz.tz.os.system", "IMP009"),
+        ("from tall import os", "IMP007"),
+        ("import tall.inner as t\nx = t.sys.modules", "IMP007"),
+    ],
+)
+def test_a_package_is_no_way_to_what_is_refused(snippet: str, rule: str) -> None:
+    declared = replace(TOLD, dependencies=("PyYAML", "python-dateutil", "six", "tall"))
+    verdict = check(f"{snippet}\n{GOOD}", declared=declared, allowed_packages=HELD)
+    assert rule in {f.rule for f in verdict.validation_errors if f.severity == "error"}
+
+
+def test_packages_are_used_as_people_use_them() -> None:
+    source = """
+import tall.random
+import yaml
+from dateutil import parser, tz
+from dateutil.relativedelta import MO, relativedelta
+from six.moves import range, urllib
+from six.moves.urllib.parse import quote
+
+NUMBERS = tall.random.random, tall.io, tall.signal
+
+def transform(data):
+    when = parser.parse(yaml.safe_load(data)["at"]).astimezone(tz.UTC)
+    return [(when + relativedelta(weekday=MO(n))).isoformat() for n in range(3)], quote("x")
+"""
+    declared = replace(TOLD, dependencies=("pyyaml", "python-dateutil", "six", "tall"))
+    verdict = check(source, declared=declared, allowed_packages=HELD)
+    assert rules(verdict) == ["COM006"], verdict.validation_errors
 
 
 def test_what_is_not_declared_is_told() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 
 from csb_core.lint.inspector import program
 from csb_core.lint.rulebook import rulebook
+from csb_core.local.layout import Layout
+from csb_core.testing import ROOT
 
 LISTS = rulebook().lists
 ALLOWED = sorted({*LISTS["modules"]["both"], *LISTS["modules"]["script"], *LISTS["submodules"]})
@@ -71,9 +76,36 @@ def test_no_public_part_of_an_allowed_module_is_taken_for_a_module(module: str) 
         assert not told & {"IMP001", "IMP007"}, f"{module}.{name}"
 
 
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What jails hold besides the standard library."""
+    installed = Layout.of(ROOT, {}).packages
+    monkeypatch.syspath_prepend(installed)
+    return installed
+
+
 @pytest.mark.parametrize("module", LISTS["members"])
+@pytest.mark.usefixtures("packages")
 def test_the_parts_that_may_be_used_are_there(module: str) -> None:
-    assert [name for name in LISTS["members"][module] if name not in members(module)] == []
+    found = importlib.import_module(module)
+    missing = [
+        name
+        for name in LISTS["members"][module]
+        if not hasattr(found, name) and find_spec(f"{module}.{name}") is None
+    ]
+    assert missing == []
+
+
+def test_every_package_that_ships_has_its_list(packages: Path) -> None:
+    """Or it would hand out what it imports for itself: six.moves.builtins, yaml.UnsafeLoader."""
+    held = {
+        file.parts[0].removesuffix(".py")
+        for package in distributions(path=[str(packages)])
+        for file in package.files or ()
+        if file.suffix == ".py"
+    }
+    assert held >= {"dateutil", "defusedxml", "six", "yaml"}
+    assert held <= {*LISTS["members"], *LISTS["refused_modules"]}
 
 
 def test_what_is_refused_by_path_is_there() -> None:

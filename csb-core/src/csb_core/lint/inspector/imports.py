@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from .report import Report, shown
@@ -32,7 +34,9 @@ def look(
                 judge.module(node, alias.name)
         elif isinstance(node, ast.ImportFrom):
             judge.members(node)
-        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
+    # Afterwards: what is used above its import is used all the same.
+    for node in tree.nodes:
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
             judge.use(tree, node)
     for normal, name in declared.items():
         if normal not in packages:
@@ -58,7 +62,12 @@ class _Judge:
         self.modules = {*self.allowed, *lists["submodules"]}
         self.members_of: Mapping[str, Sequence[str]] = lists["members"]
         self.exports: Sequence[str] = lists["honest_exports"]
-        self.brings = {module: name for name, modules in packages.items() for module in modules}
+        self.ways_out: Sequence[str] = lists["ways_out"]
+        # Several packages may share a module, as parts of one namespace.
+        self.brings: dict[str, set[str]] = defaultdict(set)
+        for name, modules in packages.items():
+            for module in modules:
+                self.brings[module].add(name)
         self.declared = declared
         self.imported: set[str] = set()
 
@@ -66,18 +75,38 @@ class _Judge:
         """Judge the import of a module."""
         top = path.partition(".")[0]
         self.imported.add(top)
-        reason = self.refused.get(path) or self.refused.get(top)
-        if not reason and (path in self.allowed or top in self.allowed):
-            return
+        whole = list(accumulate(path.split("."), "{}.{}".format))
+        reason = next((self.refused[part] for part in whole if part in self.refused), None)
         if reason:
             self.report.add("IMP001", node, f"{shown(path)} is refused: {reason}")
+        elif path in self.allowed:
+            return
+        elif top in self.allowed:
+            self.steps(node, whole)
         elif top in sys.stdlib_module_names:
             self.report.add("IMP002", node, f"{shown(path)} is not among the modules for utils")
         elif top not in self.brings:
             self.report.add("IMP004", node, f"the sandbox does not hold {shown(top)}")
-        elif self.brings[top] not in self.declared:
-            package = self.brings[top]
-            self.report.add("IMP003", node, f"{shown(top)} is of {package}, which is not declared")
+        elif self.is_undeclared(top):
+            self.undeclared(node, top)
+        else:
+            self.steps(node, whole)
+
+    def steps(self, node: ast.AST, whole: Sequence[str]) -> None:
+        """Judge each step of a path, in `import a.b.c`, as the part of a module that it is."""
+        for above, path in pairwise(whole):
+            if whole[0] in self.allowed:
+                self.modules.add(path)
+            self.member(node, above, path.rpartition(".")[2])
+
+    def is_undeclared(self, module: str) -> bool:
+        """Tell whether a module is of a package, and of none that is declared."""
+        return module in self.brings and not self.brings[module] & self.declared
+
+    def undeclared(self, node: ast.AST, module: str) -> None:
+        """Report what should be declared."""
+        packages = " or ".join(sorted(self.brings[module]))
+        self.report.add("IMP003", node, f"{shown(module)} is of {packages}, which is not declared")
 
     def members(self, node: ast.ImportFrom) -> None:
         """Judge `from ... import ...`."""
@@ -98,6 +127,9 @@ class _Judge:
         if isinstance(node, ast.Attribute):
             for path in tree.imported_meanings(node.value):
                 self.member(node, path, node.attr)
+            whole = [path for path in tree.imported_meanings(node) if path in self.modules]
+            if whole and not isinstance(tree.parents.get(node), ast.Attribute):
+                self.report.add("IMP008", node, f"the module {shown(whole[0])} is used as a value")
         elif (
             node.id in tree.modules
             and not isinstance(tree.parents.get(node), ast.Attribute)
@@ -111,12 +143,23 @@ class _Judge:
             self.report.add("IMP001", node, f"{path}.{shown(name)} is refused: {reason}")
         elif path in self.members_of and name not in self.members_of[path]:
             self.report.add("IMP009", node, f"{path}.{shown(name)} is not among what utils may use")
-        elif path in self.modules and path not in self.members_of:
-            private = name.startswith("_") and not name.startswith("__")
-            module = name in sys.stdlib_module_names and f"{path}.{name}" not in self.modules
-            if private or (module and f"{path}.{name}" not in self.exports):
-                message = f"{path}.{shown(name)} is a detail of {path}, and may be a way out of it"
-                self.report.add("IMP007", node, message)
+        elif path in self.members_of:
+            return
+        elif self._is_detail(path, name):
+            message = f"{path}.{shown(name)} is a detail of {path}, and may be a way out of it"
+            self.report.add("IMP007", node, message)
+        elif path.partition(".")[0] in self.brings and self.is_undeclared(name):
+            self.undeclared(node, name)
+
+    def _is_detail(self, path: str, name: str) -> bool:
+        if name in self.ways_out:
+            return True
+        # Of packages nobody here knows what is a module: numpy.random is no way out.
+        private = name.startswith("_") and not name.startswith("__")
+        module = name in sys.stdlib_module_names and f"{path}.{name}" not in self.modules
+        return path in self.modules and (
+            private or (module and f"{path}.{name}" not in self.exports)
+        )
 
 
 def _normal(name: str) -> str:

@@ -39,14 +39,16 @@ class Report:
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
+    def counted(self, line: int, start: int) -> tuple[int, int]:
+        """Return the place of what stands behind so many bytes of a line."""
+        text = self.lines[line - 1] if line <= len(self.lines) else ""
+        return line, len(text.encode()[:start].decode(errors="ignore")) + 1
+
     def _place(self, where: Place) -> tuple[int, int]:
         if isinstance(where, tuple):
             return where
-        line = getattr(where, "lineno", 1)
-        start = getattr(where, "col_offset", 0)
-        # The parser counts bytes.
-        text = self.lines[line - 1] if line <= len(self.lines) else ""
-        return line, len(text.encode()[:start].decode(errors="ignore")) + 1
+        # Nodes count bytes.
+        return self.counted(getattr(where, "lineno", 1), getattr(where, "col_offset", 0))
 
 
 def shown(name: str) -> str:

@@ -11,7 +11,10 @@ from typing import Final
 from .report import Report
 
 #: Characters that change the order in which a text is shown, or that are not shown at all.
-_HIDDEN: Final = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_HIDDEN: Final = re.compile(
+    "[\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\U000e0000-\U000e007f]"
+)
 
 _COOKIE: Final = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII)
 _UTF8: Final = {"utf-8", "utf8", "utf_8", "utf-8-sig"}
@@ -41,7 +44,9 @@ def _compile(tree: ast.Module, report: Report) -> None:
     try:
         compile(tree, "<util>", "exec", dont_inherit=True)
     except SyntaxError as exc:
-        report.add("SYN001", (max(exc.lineno or 1, 1), max(exc.offset or 1, 1)), _said(exc))
+        # Unlike the parser, the compiler has no text to count characters in: it counts bytes.
+        place = report.counted(max(exc.lineno or 1, 1), max((exc.offset or 1) - 1, 0))
+        report.add("SYN001", place, _said(exc))
     except ValueError as exc:
         report.add("SYN001", None, str(exc))
     except (RecursionError, MemoryError):
