@@ -92,6 +92,7 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
             raise MigrationError(f"the database's encoding is {encoding}: make it with UTF8")
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (LOCK,))
         known = {row[0] for row in conn.execute("SELECT rolname FROM pg_roles").fetchall()}
+        _require_ours(conn, ["csb_owner", "csb_worker", *logins])
         for role in ("csb_owner", "csb_worker"):
             if role not in known:
                 conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
@@ -121,6 +122,43 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
             conn.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(BACKUP)))
         _make_schema(conn)
         _require_plain(conn, [role for role in logins if role != BACKUP])
+
+
+def _require_ours(conn: psycopg.Connection, roles: Sequence[str]) -> None:
+    """Raise MigrationError for roles that are there and that we may not change."""
+    theirs = conn.execute(
+        """
+        SELECT rolname
+          FROM pg_roles
+         WHERE rolname = ANY (%s)
+           AND current_setting('server_version_num')::integer >= 160000
+           AND NOT pg_has_role(oid, 'MEMBER WITH ADMIN OPTION')
+         ORDER BY rolname
+        """,
+        (roles,),
+    ).fetchall()
+    if theirs:
+        names = ", ".join(row[0] for row in theirs)
+        using = ", ".join(others(conn)) or "none but this"
+        raise MigrationError(
+            f"{names}: another user made these roles, which a cluster's databases share (using "
+            f"them: {using}). Give this installation a cluster of its own; or, if they are its "
+            f"own, come as who made them or as a superuser"
+        )
+
+
+def others(conn: psycopg.Connection) -> list[str]:
+    """The other databases of this cluster that installations of the platform live in."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT datname::text
+          FROM pg_database, aclexplode(datacl) AS granted
+         WHERE granted.grantee = to_regrole('csb_owner')
+           AND datname <> current_database()
+         ORDER BY datname
+        """
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def _make_login(

@@ -231,6 +231,22 @@ def test_bootstrap_can_be_repeated_and_mends_what_drifted(bare: Database) -> Non
             aws.execute("CREATE TEMPORARY TABLE mine (a integer)")
 
 
+def test_bootstrap_says_whose_the_roles_are_that_it_may_not_change(bare: Database) -> None:
+    with psycopg.connect(bare.superuser, autocommit=True) as conn:
+        conn.execute("CREATE ROLE newcomer LOGIN CREATEROLE PASSWORD 'not-secret'")
+        conn.execute("CREATE DATABASE newcomers OWNER newcomer")
+        login = {"user": "newcomer", "password": "not-secret", "dbname": "newcomers"}
+        try:
+            with pytest.raises(migrate.MigrationError, match=r"csb_api_user.*made these") as raised:
+                migrate.bootstrap(conninfo.make_conninfo(bare.superuser, **login), {}, workers=[])
+            assert re.search(
+                rf"using them: .*{conn.info.dbname}.*cluster of its own", str(raised.value)
+            )
+        finally:
+            conn.execute("DROP DATABASE newcomers WITH (FORCE)")
+            conn.execute("DROP ROLE newcomer")
+
+
 def test_bootstrap_refuses_a_database_that_is_not_utf8(bare: Database) -> None:
     with psycopg.connect(bare.superuser, autocommit=True) as conn:
         conn.execute("CREATE DATABASE csb_ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'")
