@@ -453,6 +453,25 @@ def test_the_next_deal_at_a_pace_comes_when_the_last_has_arrived(
     assert len(deal()) == 3
 
 
+def test_slots_that_came_free_before_the_intake_listens_are_used_at_once(
+    tiny: Tiny, door: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that was dealt has ended before the rest is taken: nobody will say so again."""
+    monkeypatch.setattr(intake, "LOOK_AGAIN", timedelta(seconds=2))
+    slots = door.loop.slots
+    tiny.submit(20)
+    assert slots.take() == slots.total
+    dealt = door.intake.run_once(slots.total)
+    assert len(dealt) == PORTION
+    door.intake.hand_over(dealt)
+    slots.arrived(tenant_of(message) for message in dealt)
+    slots.give(slots.total)
+    assert slots.take() == slots.total
+    began = time.monotonic()
+    assert len(door.intake.run_once(slots.total)) == PORTION
+    assert time.monotonic() - began < 1
+
+
 def test_a_message_for_which_there_is_no_slot_is_left_to_others(
     tiny: Tiny, door: WorkerProcess
 ) -> None:

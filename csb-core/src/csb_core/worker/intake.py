@@ -53,8 +53,8 @@ class Intake:
     ahead: Callable[[Popped], None]
     stop: threading.Event
     block_seconds: float
-    #: The last deal did not fill the slots: to ask again at once would be in vain.
-    _in_vain: bool = False
+    #: Slots that the last deal did not fill: to ask again at once with these would be in vain.
+    _spare: int = 0
     #: It left messages of tenants that hold their portion.
     _left: bool = False
     #: When each tenant was dealt to last, of those that were lately.
@@ -74,8 +74,12 @@ class Intake:
         self._leave()
 
     def run_once(self, slots: int) -> list[bytes]:
-        """Up to `slots` messages, fairly; waits first if there were not enough the last time."""
-        waits, self._in_vain = self._in_vain and slots > 0, False
+        """Up to `slots` messages, fairly; waits first if there were not enough the last time.
+
+        Slots that came free since, before anybody listened for them, are a reason to deal anew.
+        """
+        grown = self._left and slots > self._spare
+        waits, self._spare = self._spare > 0 and slots > 0 and not grown, 0
         heard = self.doorman.heard()
         if waits and heard is None:
             seconds = LOOK_AGAIN.total_seconds() if self._left else self.block_seconds
@@ -93,7 +97,7 @@ class Intake:
             if first is None or not slots:
                 raise
             return [first]
-        self._in_vain, self._left = len(dealt.messages) < slots, dealt.left
+        self._spare, self._left = slots - len(dealt.messages), dealt.left
         return dealt.messages
 
     def _deal(self, slots: int, first: bytes | None) -> Dealt:
