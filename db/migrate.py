@@ -126,39 +126,22 @@ def bootstrap(url: str, passwords: Mapping[str, str], *, workers: Sequence[str])
 
 def _require_ours(conn: psycopg.Connection, roles: Sequence[str]) -> None:
     """Raise MigrationError for roles that are there and that we may not change."""
-    theirs = conn.execute(
-        """
-        SELECT rolname
+    query = """
+        SELECT string_agg(rolname, ', ' ORDER BY rolname),
+               (SELECT string_agg(DISTINCT datname, ', ')
+                  FROM pg_database, aclexplode(datacl)
+                 WHERE grantee = to_regrole('csb_owner') AND datname <> current_database())
           FROM pg_roles
-         WHERE rolname = ANY (%s)
+         WHERE rolname = ANY (%s) AND NOT pg_has_role(oid, 'MEMBER WITH ADMIN OPTION')
            AND current_setting('server_version_num')::integer >= 160000
-           AND NOT pg_has_role(oid, 'MEMBER WITH ADMIN OPTION')
-         ORDER BY rolname
-        """,
-        (roles,),
-    ).fetchall()
+        """
+    theirs, using = conn.execute(query, (roles,)).fetchone() or (None, None)
     if theirs:
-        names = ", ".join(row[0] for row in theirs)
-        using = ", ".join(others(conn)) or "none but this"
         raise MigrationError(
-            f"{names}: another user made these roles, which a cluster's databases share (using "
-            f"them: {using}). Give this installation a cluster of its own; or, if they are its "
-            f"own, come as who made them or as a superuser"
+            f"{theirs}: another user made these roles, which a cluster's databases share (using "
+            f"them: {using or 'none but this'}). Give this installation a cluster of its own; or, "
+            f"if they are its own, come as who made them or as a superuser"
         )
-
-
-def others(conn: psycopg.Connection) -> list[str]:
-    """The other databases of this cluster that installations of the platform live in."""
-    rows = conn.execute(
-        """
-        SELECT DISTINCT datname::text
-          FROM pg_database, aclexplode(datacl) AS granted
-         WHERE granted.grantee = to_regrole('csb_owner')
-           AND datname <> current_database()
-         ORDER BY datname
-        """
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 def _make_login(
