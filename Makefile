@@ -20,6 +20,9 @@ TYPED_ALONE := helm/observability/files/search/install.py \
 	platform-config/components/sandbox-profile/install.py
 # What utils may declare, as every jail on this machine sees it.
 PACKAGES := .venv/sandbox-packages
+# What setup has installed, one a line; the caches that Python makes may come and go.
+INSTALLED := cd .venv 2>/dev/null && LC_ALL=C ls -d bin/* lib/python*/site-packages/* sandbox-packages/* 2>/dev/null \
+	| grep -v __pycache__
 GUARDS := tests/test_house.py tests/test_providers.py tests/test_documents.py tests/test_install_pages.py
 TYPED_TESTS := csb-core/tests api-service/tests worker-service-aws/tests worker-sandbox/tests
 
@@ -53,8 +56,14 @@ logs: $(BIN)/python ## follow all logs
 
 setup: ## make .venv from the hashed locks; nothing to do while they are the same
 	@locks="$$(pwd; cat requirements-dev.txt worker-sandbox/packages.txt */pyproject.toml | sha256sum)"; \
-	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ] || [ ! -x $(BIN)/python ]; then \
+	missing="$$($(INSTALLED) | LC_ALL=C comm -23 installed - 2>/dev/null)"; \
+	if [ "$$locks" != "$$(cat .venv/locks 2>/dev/null)" ] || [ ! -x $(BIN)/python ] \
+		|| [ ! -f .venv/installed ] || [ -n "$$missing" ]; then \
 		set -e; \
+		if [ -n "$$missing" ]; then \
+			echo "setup: .venv has lost $$(echo $$missing | cut -c 1-200)"; \
+			$(PYTHON) -m venv --clear .venv; \
+		fi; \
 		echo 'setup: installing into .venv what the locks name'; \
 		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 		$(PIP) --require-hashes -r requirements-dev.txt; \
@@ -65,6 +74,7 @@ setup: ## make .venv from the hashed locks; nothing to do while they are the sam
 			-r worker-sandbox/packages.txt); \
 		rm -rf $(PACKAGES); \
 		mv $(PACKAGES).new $(PACKAGES); \
+		($(INSTALLED) > installed); \
 		printf '%s\n' "$$locks" > .venv/locks; \
 	fi
 

@@ -1,4 +1,4 @@
-"""`make setup`: a .venv that was half made, or that has lost its Python, is made anew."""
+"""`make setup`: a .venv that was half made, or that has lost something, is made anew."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ LOCKS = ("requirements-dev.txt", "worker-sandbox/packages.txt", "csb-core/pyproj
 
 
 @pytest.mark.parametrize(
-    ("python", "locks", "anew"),
-    [("true", True, False), (None, True, True), ("false", False, True), ("true", False, False)],
-    ids=["whole", "python gone", "pip missing", "locks changed"],
+    ("python", "locks", "lost", "anew"),
+    [
+        ("true", True, False, False),
+        (None, True, False, True),
+        ("false", False, False, True),
+        ("true", False, False, False),
+        ("true", True, True, True),
+    ],
+    ids=["whole", "python gone", "pip missing", "locks changed", "package gone"],
 )
 def test_setup_makes_anew_what_cannot_install(
-    tmp_path: Path, *, python: str | None, locks: bool, anew: bool
+    tmp_path: Path, *, python: str | None, locks: bool, lost: bool, anew: bool
 ) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in LOCKS:
@@ -28,6 +34,11 @@ def test_setup_makes_anew_what_cannot_install(
     bin_folder = tmp_path / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to(shutil.which(python or "") or "/nonexistent/python")
+    packages = bin_folder.parent / "lib" / "python3" / "site-packages"
+    for name in ("flask", "added_by_hand", "__pycache__"):
+        (packages / name).mkdir(parents=True)
+    found = ["bin/python", *(f"lib/python3/site-packages/{name}" for name in ("celery", "flask"))]
+    (bin_folder.parent / "installed").write_text("\n".join(found if lost else found[::2]) + "\n")
     digest = hashlib.sha256("".join(LOCKS).encode()).hexdigest()
     if locks:
         (bin_folder.parent / "locks").write_text(f"{tmp_path}\n{digest}  -\n")
@@ -42,4 +53,5 @@ def test_setup_makes_anew_what_cannot_install(
     )
 
     assert ("-m venv --clear .venv" in made.stdout) == anew
+    assert ("has lost lib/python3/site-packages/celery" in made.stdout) == lost
     assert ("setup: installing" in made.stdout) == (not locks or anew)
