@@ -61,6 +61,23 @@ def test_rules_are_for_administrators(
     assert [e["pointer"] for e in lines.get_json()["errors"]] == ["/pattern"]
 
 
+def test_no_rule_is_reported_under_the_name_of_another(client: FlaskClient) -> None:
+    """Or one that only informs would take the place of one that refuses."""
+    assert client.put(f"{UTILS}/rules/x", json=RULE).status_code == 201
+    clash = client.put(f"{UTILS}/rules/OWN-x", json={**RULE, "severity": "info"})
+    assert (clash.status_code, clash.get_json()["code"]) == (409, "conflict")
+    assert client.put(f"{UTILS}/rules/x", json=RULE).status_code == 200
+    assert client.put(f"{UTILS}/rules/FUN001", json={**RULE, "severity": "info"}).status_code == 201
+
+    told = client.post(
+        f"{UTILS}/validate",
+        json={"kind": "transformer", "code": PRINTS.replace("data)\n", "eval)\n", 1)},
+    )
+    assert {f["rule"]: f["severity"] for f in told.get_json()["validation_errors"]}.items() >= {
+        ("OWN-x", "error"), ("OWN-FUN001", "info"),
+    }  # fmt: skip
+
+
 def test_tenant_has_its_least_score(
     client: FlaskClient, body: Callable[..., Any], database: Database, tenant: Any
 ) -> None:

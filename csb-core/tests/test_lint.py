@@ -624,12 +624,19 @@ def test_every_rule_says_what_it_is_for() -> None:
 OWN = [
     ("forbid_import", "csv", "import csv", 1),
     ("forbid_import", "xml.*", "from xml.etree import ElementTree", 1),
+    ("forbid_import", "xml", "import xml.etree.ElementTree as e", 1),
+    ("forbid_import", "xml.etree", "from xml.etree.ElementTree import fromstring", 1),
+    ("forbid_import", "xm", "import xml.etree.ElementTree", 0),
     ("forbid_call", "*.loads", "import json\nx = json.loads('1')", 1),
     ("forbid_call", "print", "print(1)", 1),
     ("forbid_call", "print", "x = print", 0),
     ("forbid_attribute", "decode", "x = b''.decode()", 1),
     ("forbid_name", "temp*", "temporary = 1", 1),
     ("forbid_name", "transform", "x = 1", 1),
+    ("forbid_name", "temp*", "async def temporary(): pass", 1),
+    ("forbid_name", "temp*", "import json as temporary", 1),
+    ("forbid_name", "temp*", "try:\n    x = 1\nexcept ValueError as temporary:\n    x = 2", 1),
+    ("forbid_literal", "*internal.example*", "x = b'https://internal.example/a'", 1),
     ("forbid_literal", "*internal.example*", "x = 'https://internal.example/a'", 1),
     ("forbid_literal", "internal", "x = 'the internal one'", 0),
     ("require_docstring", "*", "def f():\n    return 1", 2),
@@ -879,5 +886,8 @@ def test_the_command_prints_as_a_compiler_does(
     assert json.loads(capsys.readouterr().out)["is_valid"] is True
     assert lint([str(good), "--kind", "script"]) == 1
     assert lint([str(tmp_path / "none.py")]) == 2
+    reads = _written(tmp_path, "import yaml, defusedxml\n" + GOOD)
+    assert lint([str(reads), "--dependency", "pyyaml=yaml", "--dependency", "defusedxml"]) == 0
+    assert lint([str(reads), "--dependency", "pyyaml", "--dependency", "defusedxml"]) == 1
     good.write_bytes(b"x = '\xff'")
     assert lint([str(good)]) == 1

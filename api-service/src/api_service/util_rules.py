@@ -47,6 +47,9 @@ def put_rule(deps: Deps, call: Call, rule_id: str) -> Response:
     rule.check()
     with changing(deps, call) as conn:
         known = {known.rule_id for known in util_rules.list_all(conn)}
+        for other in known - {rule_id}:
+            if OwnRule(rule_id=other, kind=rule.kind).name == rule.name:
+                raise Conflict(f"the rule {other} is reported under the same name, {rule.name}")
         if rule_id not in known and len(known) >= _MOST:
             raise Conflict(f"a tenant has at most {_MOST} rules of its own")
         stored, is_new = util_rules.put(

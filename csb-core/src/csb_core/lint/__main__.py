@@ -15,13 +15,14 @@ from csb_core.lint.values import KINDS, Declared, Validation
 def main(arguments: list[str] | None = None) -> int:
     """Return 1 when the util is not valid, 2 when it could not be validated."""
     asked = _parser().parse_args(arguments)
+    held = dict(map(_held, asked.dependency))
     try:
         source = asked.file.read_bytes().decode("utf-8", "surrogateescape")
         verdict = validate(
             source,
             kind=asked.kind,
-            declared=Declared(description=asked.description, dependencies=tuple(asked.dependency)),
-            allowed_packages={name: (name,) for name in asked.dependency},
+            declared=Declared(description=asked.description, dependencies=tuple(held)),
+            allowed_packages=held,
         )
     except (OSError, BridgeError) as exc:
         sys.stderr.write(f"{asked.file}: {exc}\n")
@@ -39,10 +40,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
     parser.add_argument("--description", default="", help="what the util does")
     parser.add_argument(
-        "--dependency", action="append", default=[], help="a package that it declares; repeatable"
+        "--dependency",
+        metavar="PACKAGE[=MODULE]",
+        action="append",
+        default=[],
+        help="a package that it declares, with the module that it brings if that is called "
+        "otherwise: pyyaml=yaml; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print the API's document")
     return parser
+
+
+def _held(dependency: str) -> tuple[str, tuple[str, ...]]:
+    name, _, module = dependency.partition("=")
+    return name, (module or name.replace("-", "_").lower(),)
 
 
 def _print(file: Path, verdict: Validation) -> None:

@@ -75,7 +75,7 @@ class _Judge:
         """Judge the import of a module."""
         top = path.partition(".")[0]
         self.imported.add(top)
-        whole = list(accumulate(path.split("."), "{}.{}".format))
+        whole = modules_of(path)
         reason = next((self.refused[part] for part in whole if part in self.refused), None)
         if reason:
             self.report.add("IMP001", node, f"{shown(path)} is refused: {reason}")
@@ -160,6 +160,11 @@ class _Judge:
         return path in self.modules and (
             private or (module and f"{path}.{name}" not in self.exports)
         )
+
+
+def modules_of(path: str) -> list[str]:
+    """Return all that `import a.b.c` imports: a, a.b and a.b.c."""
+    return list(accumulate(path.split("."), "{}.{}".format))
 
 
 def _normal(name: str) -> str:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from .imports import modules_of
 from .report import Report, shown
 from .tree import Tree
 
@@ -31,9 +32,10 @@ def _found(tree: Tree, node: ast.AST, kind: str) -> list[str]:
     """Return what of a node a rule of this kind is held against."""
     match kind, node:
         case "forbid_import", ast.Import(names=aliases):
-            return [alias.name for alias in aliases]
+            return [module for alias in aliases for module in modules_of(alias.name)]
         case "forbid_import", ast.ImportFrom(module=module, names=aliases):
-            return [module or "", *(f"{module}.{alias.name}" for alias in aliases)]
+            path = module or ""
+            return [*modules_of(path), *(f"{path}.{alias.name}" for alias in aliases)]
         case "forbid_call", ast.Call(func=function):
             last = [function.attr] if isinstance(function, ast.Attribute) else []
             return [*tree.meanings(function), *last]
@@ -41,10 +43,17 @@ def _found(tree: Tree, node: ast.AST, kind: str) -> list[str]:
             return [name]
         case "forbid_name", ast.Name(id=name) | ast.arg(arg=name):
             return [name]
-        case "forbid_name", ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+        case (
+            "forbid_name",
+            ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name),
+        ):
+            return [name]
+        case "forbid_name", ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
             return [name]
         case "forbid_literal", ast.Constant(value=str(text)):
             return [text]
+        case "forbid_literal", ast.Constant(value=bytes(data)):
+            return [data.decode("utf-8", "replace")]
         case _:
             return []
 
