@@ -30,6 +30,8 @@ def ok(value: bytes) -> bytes:
         b"[" * 100 + b"]" * 100,
         b"1" * 4000,
         b"-0.5e-300",
+        b'"' + b"x" * (frames.MAX_VALUE - 2) + b'"',
+        b'["\\\\\\"[","\\\\",' + b"[]," * 101 + b'"]"]',
     ],
 )
 def test_honest_answers_are_read(value: bytes) -> None:
@@ -66,6 +68,8 @@ def test_honest_answers_are_read(value: bytes) -> None:
         ok(b"[" * 500_000),
         ok(b'"\\"[' * 3 + b"[" * 200),
         ok(b'"' + b"x" * frames.MAX_RESULT + b'"'),
+        ok(b'"' + b"x" * (frames.MAX_VALUE - 1) + b'"'),
+        ok(b"[" + b"1e15," * 100_000 + b"1]"),  # written again it is two megabytes
         ok(b"1") + ok(b"2"),
         ok(b"1") + b"\0",
     ],
@@ -92,6 +96,9 @@ def test_keys_that_are_one_as_texts_are_an_error_of_the_code(value: bytes) -> No
         b"[{" * (frames.MAX_VALUE // 2),
         ok(b"[" + b"[]," * 300_000 + b"[]]"),
         ok(b"[" + b"{}," * 300_000 + b"{}]"),
+        # Many brackets, and a string of quotes that never ends: it is not begun again at each.
+        b"[" * 200 + b'"' + b'\\"' * (frames.MAX_VALUE // 2),
+        b"[" * 200 + b'"\\' * (frames.MAX_VALUE // 2),
     ],
 )
 def test_no_frame_takes_long_to_judge(body: bytes) -> None:

@@ -18,6 +18,8 @@ _AMBIGUOUS: Final = Fault(
     message="a key stands twice in one object of the value, once it is a text",
     traceback=None,
 )
+#: "1e15" is written again as 1000000000000000.0; nothing grows more.
+_GROWTH: Final = 5
 _LONGEST: Final = {"type": 200, "message": 4096, "traceback": 16 << 10}
 
 
@@ -62,6 +64,7 @@ def read(body: bytes) -> Answer:
     if reason == "ok":
         if told.keys() != {"reason", "value"}:
             raise Unreadable("it is no answer")
+        _check_size(body, told["value"])
         return Answer(reason=reason, value=told["value"])
     return Answer(reason=reason, error=_fault(told.get("error")))
 
@@ -82,6 +85,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise _Ambiguous
     return made
+
+
+def _check_size(body: bytes, value: Any) -> None:
+    """Refuse a value past its cap, also one that is past it only when somebody writes it again."""
+    if _GROWTH * len(body) <= frames.MAX_VALUE:
+        return
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(written.encode("utf-8", "surrogatepass")) > frames.MAX_VALUE:
+        raise Unreadable(f"its value is longer than {frames.MAX_VALUE} bytes of JSON")
 
 
 def _check_texts(body: bytes, told: Any) -> None:

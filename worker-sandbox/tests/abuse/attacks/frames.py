@@ -31,6 +31,26 @@ def main(p):
     os._exit(0)
 """
 
+#: The runner itself seals what its own tools were made to say.
+BY_THE_RUNNER: Final = """
+import json, struct
+
+def ok(value, more=b""):
+    return b'{"reason":"ok","value":' + value + more + b"}"
+
+def failed(kind, message, traceback=b"null", reason=b"error"):
+    error = b'{"type":' + kind + b',"message":' + message + b',"traceback":' + traceback + b"}"
+    return b'{"reason":"' + reason + b'","error":' + error + b"}"
+
+class Said:
+    def encode(self):
+        return BODY
+
+def main(p):
+    json.dumps = lambda *_, **__: Said()
+    return {"no", "json"}
+"""
+
 #: As they stand in the code of a case, where they are computed.
 BODIES: Final = {
     # Whoever looks for the end of a string from each quote anew, looks for hours.
@@ -57,6 +77,7 @@ BODIES: Final = {
     "nothing-at-all": r"""b"" """,
     "something-behind-it": r"""ok(b"1") + b"{}" """,
     "two-frames": r"""ok(b"1") + struct.pack(">I", 2) + b"{}" """,
+    "a-value-that-grows-when-it-is-written-again": r"""ok(b"[" + b"1e15," * 200_000 + b"1]")""",
     "a-value-over-the-cap": r"""ok(b'"' + b"v" * ((1 << 20) + 1000) + b'"')""",
 }
 ENDS: Final[tuple[ExitReason, ...]] = ("ok", "error", "rejected", "output", "timeout")
@@ -65,6 +86,12 @@ ENDS: Final[tuple[ExitReason, ...]] = ("ok", "error", "rejected", "output", "tim
 def arrived(ending: Ending) -> None:
     """Outside there is nobody who would look at it."""
     assert len(ending.answer) >= 4, ending
+
+
+def arrived_as_it_was(ending: Ending) -> None:
+    """Outside the runner says what it was made to say."""
+    assert ending.answer.endswith(b"\n"), ending
+    assert b'"no"' not in ending.answer, ending
 
 
 def measured(run: Run) -> None:
@@ -81,6 +108,16 @@ CASES = [
         ends=ENDS,
         inside=measured,
         outside=arrived,
+    )
+    for name, body in BODIES.items()
+] + [
+    Case(
+        name=f"sealed-{name}",
+        code=BY_THE_RUNNER.replace("BODY", body),
+        limits=SHORT,
+        ends=ENDS,
+        inside=measured,
+        outside=arrived_as_it_was,
     )
     for name, body in BODIES.items()
 ]
