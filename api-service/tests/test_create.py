@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -204,3 +205,20 @@ def test_every_fault_is_told_at_once(client: FlaskClient) -> None:
     assert errors["/action"]["hint"] == "did you mean 'attach_policy'?"
     assert errors["/dry_runn"]["hint"] == "did you mean 'dry_run'?"
     assert "12 digits" in errors["/account_id"]["message"]
+
+
+@pytest.mark.parametrize("path", [URL, f"{URL}/batch"])
+def test_what_stands_in_the_query_is_not_passed_over(client: FlaskClient, path: str) -> None:
+    answered = client.post(f"{path}?dry_run=true", json=make_payload())
+    assert answered.status_code == 400
+    assert "no query parameter 'dry_run' here" in answered.get_json()["detail"]
+
+
+def test_compressed_body_is_told_to_be_sent_as_it_is(client: FlaskClient) -> None:
+    packed = gzip.compress(orjson.dumps(make_payload()))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answered = client.post(URL, data=packed, headers=headers)
+    assert answered.status_code == 415
+    assert "without a Content-Encoding" in answered.get_json()["detail"]
+    plain = client.post(URL, json=make_payload(), headers={"Content-Encoding": "Identity"})
+    assert plain.status_code == 202

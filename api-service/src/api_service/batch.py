@@ -12,7 +12,7 @@ from api_service.create import require_accepted
 from api_service.deps import Deps
 from api_service.documents import answer, receipt
 from api_service.errors import BadRequest, OutcomeUnknown, problem_of
-from api_service.incoming import read_json
+from api_service.incoming import query, read_json
 from api_service.pinning import draft_for
 from csb_core.errors import BridgeError, StoreUnavailable
 from csb_core.models import Draft, Json
@@ -21,6 +21,7 @@ from csb_core.value_schema import Allowance
 
 def create_batch(deps: Deps, call: Call) -> Response:
     """Accept up to 1000 requests: 202 when all are accepted, else 207; see each one's result."""
+    query(frozenset())
     if "Idempotency-Key" in request.headers:
         raise BadRequest("a batch has no Idempotency-Key; give each request a client_request_id")
     body = read_json(deps.settings, most_bytes=deps.settings.max_batch_body_bytes)

@@ -8,7 +8,7 @@ from api_service.call import Call
 from api_service.deps import Deps
 from api_service.documents import answer, path_of, receipt
 from api_service.errors import KeyReused, UtilNotActive
-from api_service.incoming import idempotency_key, read_json, with_key
+from api_service.incoming import idempotency_key, query, read_json, with_key
 from api_service.pinning import draft_for
 from api_service.submitter import Answer
 from csb_core import log, metrics
@@ -23,6 +23,7 @@ def create(deps: Deps, call: Call) -> Response:
     The door (`door.enter`) has authenticated and limited the call; the submitter persists it with
     its neighbours in one commit, and publishes after that. 202, or 200 for a repetition.
     """
+    query(frozenset())  # a dry_run, say, that stood there would do nothing: it belongs in the body
     body = read_json(deps.settings)
     payload = deps.contract.check(with_key(body, idempotency_key()))
     draft = draft_for(deps, call, payload)

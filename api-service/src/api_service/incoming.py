@@ -40,6 +40,8 @@ def read_json(settings: ApiSettings, *, most_bytes: int | None = None) -> Any:
     most_bytes = most_bytes or settings.max_body_bytes
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send the body as application/json")
+    if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
     request.max_content_length = most_bytes + 1  # a chunked body is cut there, not refused
     try:
         with Timeout(settings.body_timeout_seconds, RequestTimeout):

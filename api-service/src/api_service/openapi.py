@@ -35,7 +35,7 @@ _MEANINGS: Final = {
     " client_request_id named another body",
     412: "It has changed since you read it",
     413: "The body is too large",
-    415: "The body is not declared as application/json",
+    415: "The body is not declared as application/json, or is compressed",
     422: "The body is not what is asked for; `errors` names every fault",
     429: "Too many requests; see Retry-After",
     500: "Something went wrong here",
