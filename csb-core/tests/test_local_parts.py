@@ -32,7 +32,10 @@ def memory(tmp_path: Path) -> Memory:
 
 
 def choose(memory: Memory, environ: Mapping[str, str], **written: str) -> Parts:
-    return parts.choose(environ, written=written, memory=memory)
+    """What a start that succeeds chooses."""
+    chosen = parts.choose(environ, written=written, memory=memory)
+    parts.remember(chosen, memory)
+    return chosen
 
 
 def test_with_nothing_given_everything_is_embedded(memory: Memory) -> None:
@@ -98,12 +101,14 @@ def test_our_own_values_from_the_shell_mean_as_before(memory: Memory) -> None:
 def test_a_choice_that_cannot_be_is_named(
     memory: Memory, environ: dict[str, str], named: str
 ) -> None:
+    choose(memory, {"CSB_DATABASE_URL": THEIRS})
     with pytest.raises(ConfigurationError, match=named):
         choose(memory, environ)
+    assert choose(memory, {"CSB_DATABASE_URL": OURS}, CSB_DATABASE_URL=OURS).database_url == THEIRS
 
 
 def test_a_port_stays_until_somebody_else_has_it(memory: Memory, tmp_path: Path) -> None:
-    first = memory.port("api", "CSB_PORT", {}, held=False)
+    first = choose_ports(memory, {}, running=frozenset())["api"]
     assert Memory(tmp_path / "memory.json").port("api", "CSB_PORT", {}, held=False) == first
     with socket.create_server((ports.HOST, first)):
         assert memory.port("api", "CSB_PORT", {}, held=True) == first
@@ -117,6 +122,7 @@ def test_two_programs_never_get_one_port(memory: Memory) -> None:
     both = {"CSB_PORT": str(one), "CSB_METRICS_PORT": str(one)}
     with pytest.raises(ConfigurationError, match=f"CSB_METRICS_PORT={one}: another of our .*unset"):
         choose_ports(memory, both, running=frozenset())
+    assert memory.get("port.api") is None
 
     memory.put("port.api-metrics", str(one))
     for environ in ({}, {"CSB_PORT": str(one)}, {"CSB_METRICS_PORT": str(one)}):

@@ -166,6 +166,8 @@ def choose_ports(
     for name, variable in sorted(PORTS.items(), key=lambda port: not environ.get(port[1])):
         held = name.removesuffix("-metrics") in running
         chosen[name] = memory.port(name, variable, environ, held=held, others=chosen.values())
+    for name, port in chosen.items():
+        memory.put(f"port.{name}", str(port))
     return chosen
 
 

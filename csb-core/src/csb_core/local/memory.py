@@ -45,7 +45,8 @@ class Memory:
     ) -> int:
         """The port of a program: set by `variable`, or as last time, or a free one.
 
-        It is none of `others`. `held` says that the program runs, so what it has is rightly taken.
+        It is none of `others`, and not remembered yet: the next may be refused. `held` says that
+        the program runs, so what it has is rightly taken.
         Raises ConfigurationError when the port that was set is no port or somebody else's.
         """
         before = int(self.get(f"port.{name}") or 0)
@@ -59,7 +60,6 @@ class Memory:
                     f"{variable}={port}: {taker} listens there; set another, or unset it"
                 )
             port = ports.free_port(besides=others)
-        self.put(f"port.{name}", str(port))
         return port
 
 

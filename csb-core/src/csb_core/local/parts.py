@@ -51,6 +51,7 @@ Aws = Literal["local", "endpoint", "real"]
 class Parts:
     """What the caller brought; None means that the part is embedded."""
 
+    given: Mapping[str, str]
     database_urls: Mapping[str, str]
     redis_url: str | None
     aws: Aws
@@ -68,9 +69,6 @@ def choose(environ: Mapping[str, str], *, written: Mapping[str, str], memory: Me
     Raises ConfigurationError.
     """
     given = {name: _given(name, environ, written, memory) for name in CHOICES}
-    for name, value in given.items():
-        memory.put(f"given.{name}", value)
-
     database_urls = {name: value for name in ROLES.values() if (value := given[name])}
     if database_urls and "CSB_DATABASE_URL" not in database_urls:
         raise ConfigurationError(f"{', '.join(database_urls)}: CSB_DATABASE_URL is missing beside")
@@ -83,11 +81,18 @@ def choose(environ: Mapping[str, str], *, written: Mapping[str, str], memory: Me
     if given["AWS_ENDPOINT_URL"]:
         theirs["AWS_ENDPOINT_URL"] = given["AWS_ENDPOINT_URL"]
     return Parts(
+        given=given,
         database_urls=database_urls,
         redis_url=given["CSB_REDIS_URL"] or None,
         aws=aws,
         aws_env={} if aws == "local" else theirs,
     )
+
+
+def remember(chosen: Parts, memory: Memory) -> None:
+    """Let `chosen` be what "as before" means, now that a platform runs with it."""
+    for name, value in chosen.given.items():
+        memory.put(f"given.{name}", value)
 
 
 def read_environment(path: Path) -> dict[str, str]:

@@ -57,6 +57,7 @@ def up(layout: Layout, environ: Mapping[str, str]) -> dict[str, str]:
         values = _addresses(fleet) | urls | {"CSB_REDIS_URL": redis_url} | planted.values
         values |= local.client_identity() if local else {}
         lines = "".join(f"{name}={value}\n" for name, value in values.items())
+        parts.remember(chosen, memory)
         private_file.write(layout.environment, lines)
         return values
 
