@@ -51,6 +51,14 @@ def wrote_much(ending: Ending) -> None:
     assert ending.written >= KEPT, ending
 
 
+def longer_than_may_be(ending: Ending) -> None:
+    assert len(ending.evidence) > MIB, ending
+
+
+def died_by_itself(ending: Ending) -> None:
+    assert ending.code == -signal.SIGABRT, ending
+
+
 def none_is_told(run: Run) -> None:
     assert run.value is None or run.value["seen"] > 1000, "nothing was looked at"
     assert run.value is None or not run.value["found"], run
@@ -436,5 +444,68 @@ CASES = [
         """,
         denied=("up", "secret"),
         outside=succeeded("own"),
+    ),
+    Case(
+        name="another-cap-for-the-runner",  # in the cell where it keeps it; no ctypes needed
+        code="""
+        def main(p):
+            frame = sys._getframe()
+            while frame:
+                room = frame.f_locals.get("room")
+                for cell in getattr(room, "encode", main).__closure__ or ():
+                    if cell.cell_contents == 1 << 20:
+                        cell.cell_contents = 1 << 30
+                frame = frame.f_back
+            return "x" * ((1 << 20) + 50_000)
+        """,
+        ends=("output", "rejected"),
+        outside=longer_than_may_be,
+    ),
+    Case(
+        name="the-first-thread-leaves-and-the-rest-prints",
+        code="""
+        import ctypes, threading
+
+        def go_on():
+            while True:
+                os.write(1, b"z" * 4096)
+
+        def main(p):
+            threading.Thread(target=go_on).start()
+            libc().syscall(ctypes.c_long(60), 0)
+        """,
+        ends=("output", "timeout"),
+        limits=SHORT,
+        outside=goes_on,
+        patience=SHORTLY,
+    ),
+    Case(
+        name="pipes-that-carry-packets",  # O_DIRECT: what is read at once is what was written so
+        code="""
+        import fcntl
+
+        def main(p):
+            for pipe in (1, 2, 4):
+                attempt(f"packets {pipe}", fcntl.fcntl, pipe, fcntl.F_SETFL, os.O_DIRECT)
+            os.write(1, b"a")
+            os.write(1, b"b")
+            return "v" * 200_000
+        """,
+        inside=gave("v" * 200_000),
+        outside=answered("v" * 200_000),
+    ),
+    Case(
+        name="an-exit-code-that-aborts",  # when whoever reports it asks what it is
+        code="""
+        class Code:
+            def __repr__(self):
+                os.abort()
+
+        def main(p):
+            raise SystemExit(Code())
+        """,
+        ends=("error", "killed"),
+        inside=aborted_if_killed,
+        outside=died_by_itself,
     ),
 ]
