@@ -179,6 +179,14 @@ def test_where_the_kernel_does_not_tell_of_a_process_its_end_is_awaited(
     assert ran.wall_ms < 4000
 
 
+def test_an_error_of_ours_does_not_tell_where_our_program_lies(sandbox: Sandbox) -> None:
+    ran = run(sandbox, "def transform(data):\n    return {1, 2}\n")
+
+    assert ran.error is not None
+    assert ran.error["type"] == "NotJson"
+    assert (ran.error["traceback"] or "").startswith("NotJson: a set is no JSON")
+
+
 def test_a_traceback_shows_the_authors_own_lines_only(sandbox: Sandbox) -> None:
     ran = run(sandbox, "import json\n\ndef transform(data):\n    return json.loads('{')\n")
 
