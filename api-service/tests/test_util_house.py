@@ -101,7 +101,9 @@ def test_runtime_tells_what_a_worker_told(
     assert unseen["limits"]["ceilings"]["timeout_seconds"] == 300
     assert unseen["validation"] == "enforce"
     declared = body(code=IMPORTS, parameters={"dependencies": ["tablib"]})
-    assert client.post(UTILS, json=declared).status_code == 422
+    unknown = client.post(UTILS, json=declared)
+    assert unknown.status_code == 422
+    assert "no worker tells at present whether the sandbox holds tablib" in unknown.text
 
     told = {
         "python": "3.11.2",
@@ -120,6 +122,8 @@ def test_runtime_tells_what_a_worker_told(
         "3.11.2", "namespaces", ["user", "mount"],
     )  # fmt: skip
     assert seen["packages"] == {"tablib": "3.8.0"}
+    other = body(code=IMPORTS.replace("tablib", "numpy"), parameters={"dependencies": ["numpy"]})
+    assert "the sandbox does not hold numpy" in client.post(UTILS, json=other).text
     assert client.post(UTILS, json=declared).status_code == 201
     assert client.post(UTILS, json=body(code=IMPORTS)).status_code == 422  # it declares nothing
     with redis.Redis.from_url(redis_url) as store:

@@ -27,11 +27,11 @@ def read_runtime(deps: Deps) -> Json | None:
     return runtime if isinstance(runtime, dict) else None
 
 
-def modules_of(runtime: Json | None) -> Mapping[str, tuple[str, ...]]:
-    """Return the packages that a util may declare, each with the modules that it brings."""
+def modules_of(runtime: Json | None) -> Mapping[str, tuple[str, ...]] | None:
+    """Return the packages that a util may declare, with what they bring; None if nobody tells."""
     packages = (runtime or {}).get("packages")
     if not isinstance(packages, dict):
-        return {}
+        return None
     return {name: _modules(name, about) for name, about in packages.items()}
 
 

@@ -57,7 +57,8 @@ class Validator:
     ) -> Validation:
         """Return what is to be said of the source.
 
-        `allowed_packages` maps each package that the sandbox holds to the modules it brings.
+        `allowed_packages` maps each package that the sandbox holds to the modules it brings; None
+        when nobody has told, and then a package is refused for that.
         Raises LintUnavailable when no process is to be had, Invalid for a rule that is none.
         """
         question = Question(
@@ -65,7 +66,7 @@ class Validator:
             kind=kind,
             declared=declared,
             rules=tuple(rules),
-            allowed_packages=allowed_packages or {},
+            allowed_packages=allowed_packages,
             history=history,
             limits=limits,
             minimum_score=minimum_score,
@@ -156,8 +157,6 @@ def _asked(book: Rulebook, question: Question) -> dict[str, Any]:
             {"name": rule.name, "kind": rule.kind, "pattern": rule.pattern}
             for rule in question.rules
         ],
-        "allowed_packages": {
-            name: list(modules) for name, modules in question.allowed_packages.items()
-        },
+        "allowed_packages": question.allowed_packages,
         "lists": dict(book.lists),
     }

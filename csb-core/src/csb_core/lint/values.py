@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal
 
@@ -178,7 +178,7 @@ class Question:
     kind: str
     declared: Declared
     rules: tuple[OwnRule, ...] = ()
-    allowed_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed_packages: Mapping[str, tuple[str, ...]] | None = None
     history: History | None = None
     limits: LintLimits = LintLimits()
     minimum_score: int = 0

@@ -22,12 +22,15 @@ def look(
     lists: Mapping[str, Any],
     kind: str,
     dependencies: Sequence[str],
-    allowed_packages: Mapping[str, Sequence[str]],
+    allowed_packages: Mapping[str, Sequence[str]] | None,
 ) -> None:
     """Judge every import, every use of a restricted module, and what is declared."""
-    packages = {_normal(name): modules for name, modules in allowed_packages.items()}
+    packages = {_normal(name): modules for name, modules in (allowed_packages or {}).items()}
+    lacking = "the sandbox does not hold"
+    if allowed_packages is None:
+        lacking = "no worker tells at present whether the sandbox holds"
     declared = {_normal(name): name for name in dependencies}
-    judge = _Judge(report, lists, kind, packages, set(declared))
+    judge = _Judge(report, lists, kind, packages, set(declared), lacking)
     for node in tree.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -40,7 +43,7 @@ def look(
             judge.use(tree, node)
     for normal, name in declared.items():
         if normal not in packages:
-            report.add("IMP004", None, f"the sandbox does not hold {shown(name)}")
+            report.add("IMP004", None, f"{lacking} {shown(name)}")
         elif not judge.imported & set(packages[normal]):
             report.add("IMP010", None, f"{shown(name)} is declared and never imported")
 
@@ -55,6 +58,7 @@ class _Judge:
         kind: str,
         packages: Mapping[str, Sequence[str]],
         declared: set[str],
+        lacking: str,
     ) -> None:
         self.report = report
         self.refused: Mapping[str, str] = lists["refused_modules"]
@@ -69,6 +73,7 @@ class _Judge:
             for module in modules:
                 self.brings[module].add(name)
         self.declared = declared
+        self.lacking = lacking
         self.imported: set[str] = set()
 
     def module(self, node: ast.AST, path: str) -> None:
@@ -86,7 +91,7 @@ class _Judge:
         elif top in sys.stdlib_module_names:
             self.report.add("IMP002", node, f"{shown(path)} is not among the modules for utils")
         elif top not in self.brings:
-            self.report.add("IMP004", node, f"the sandbox does not hold {shown(top)}")
+            self.report.add("IMP004", node, f"{self.lacking} {shown(top)}")
         elif self.is_undeclared(top):
             self.undeclared(node, top)
         else:
