@@ -91,6 +91,7 @@ def test_our_own_values_from_the_shell_mean_as_before(memory: Memory) -> None:
     ("environ", "named"),
     [
         ({"CSB_DATABASE_URL": "mysql://x"}, "CSB_DATABASE_URL"),
+        ({"CSB_REDIS_URL": "cache.example:6379"}, "CSB_REDIS_URL: must begin"),
         ({"CSB_ADMIN_DATABASE_URL": THEIRS}, "CSB_DATABASE_URL is missing"),
         ({"CSB_AWS": "yes"}, "CSB_AWS"),
         ({"CSB_AWS": "real", "AWS_ENDPOINT_URL": "http://x"}, "AWS_ENDPOINT_URL"),

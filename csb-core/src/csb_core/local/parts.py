@@ -75,6 +75,9 @@ def choose(environ: Mapping[str, str], *, written: Mapping[str, str], memory: Me
     for name, url in database_urls.items():
         if not url.startswith(("postgresql://", "postgres://")):
             raise ConfigurationError(f"{name}: must begin with postgresql://")
+    redis_url = given["CSB_REDIS_URL"]
+    if redis_url and not redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigurationError("CSB_REDIS_URL: must begin with redis://, rediss:// or unix://")
     own = {name: value for name, value in environ.items() if value != written.get(name)}
     aws = _aws(own, given["AWS_ENDPOINT_URL"])
     theirs = {k: v for k, v in own.items() if k.startswith("AWS_")}
@@ -83,7 +86,7 @@ def choose(environ: Mapping[str, str], *, written: Mapping[str, str], memory: Me
     return Parts(
         given=given,
         database_urls=database_urls,
-        redis_url=given["CSB_REDIS_URL"] or None,
+        redis_url=redis_url or None,
         aws=aws,
         aws_env={} if aws == "local" else theirs,
     )
