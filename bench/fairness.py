@@ -26,7 +26,7 @@ _ACTIONS: Final = {"quick": 0.0, "slow": 0.05}
 _PAUSE: Final = 0.02
 #: The first requests of a worker find nothing prepared; they are not counted.
 _WARM: Final = 20
-_SAMPLES: Final = 300
+_SAMPLES: Final = 600
 #: Fewer would say nothing of the slowest.
 _FEWEST: Final = 30
 

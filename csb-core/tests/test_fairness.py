@@ -22,7 +22,7 @@ from csb_core.dealing import tenant_of
 from csb_core.models import Lease, Outcome
 from csb_core.queue import Queue, decode
 from csb_core.states import Status
-from csb_core.worker import intake
+from csb_core.worker import intake, loop
 from csb_core.worker.action import Attempt
 from csb_core.worker.main import WorkerProcess
 from csb_core.worker.rescuer import HIGH_WATER, Rescuer
@@ -343,6 +343,34 @@ def test_slow_actions_come_to_their_portion_in_company_too(
         eventually(lambda: held.has_begun(30))
         held.let_go(60)
         assert tiny.await_ends(flood) == {"SUCCESS": 60}
+
+
+def test_only_the_last_two_tenants_are_remembered(door: WorkerProcess, tiny: Tiny) -> None:
+    """Two are company; of a thousand no more would have to be known, and looked through."""
+    for tenant in [uuid4() for _ in range(5)]:
+        door.intake.hand_over([tiny.message(tiny.submit(tenant=tenant, ring=False)[0])])
+    assert len(door.intake._served) == 2
+
+
+def test_a_flood_rests_while_another_tenant_comes_alone(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LATELY", timedelta(minutes=1))
+    monkeypatch.setattr(loop, "LONGEST_REST", timedelta(milliseconds=300))
+    monkeypatch.setattr(loop, "REST", 1e6)
+    other = tiny.another_tenant()
+    with tiny.working() as worker:
+        tiny.await_ends(tiny.submit())
+        flood = tiny.submit(60)
+        tiny.await_ends(flood)
+        assert max(tiny.times(flood)) < 1  # 60 by portions of six are ten turns at least
+        assert not worker.intake.has_guest()
+        single = tiny.submit(tenant=other)
+        tiny.await_ends(single)
+        assert worker.intake.has_guest()
+        flood = tiny.submit(60)
+        tiny.await_ends(flood)
+        assert max(tiny.times(flood)) > 2
 
 
 # -- the door, and the express lane

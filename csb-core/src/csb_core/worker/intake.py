@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -57,8 +58,10 @@ class Intake:
     _spare: int = 0
     #: It left messages of tenants that hold their portion.
     _left: bool = False
-    #: When each tenant was dealt to last, of those that were lately.
+    #: The two tenants that were dealt to last, and when: two are company.
     _served: dict[str, float] = field(default_factory=dict)
+    #: When the only message of one of several tenants was last handed over.
+    _guest_at: float = -math.inf
 
     def run(self) -> None:
         """Take messages until there are no more slots to be had, for good."""
@@ -101,9 +104,7 @@ class Intake:
         return dealt.messages
 
     def _deal(self, slots: int, first: bytes | None) -> Dealt:
-        horizon = time.monotonic() - LATELY.total_seconds()
-        self._served = {tenant: at for tenant, at in self._served.items() if at > horizon}
-        in_company = len(self._served) > 1
+        in_company = self._is_in_company()
         coming = self.slots.count(awaited=in_company)
         return self.queue.deal(
             slots,
@@ -121,16 +122,30 @@ class Intake:
         tenants = [tenant_of(message) for message in messages]
         holds = self._held() + Counter(tenants)
         self.slots.expect(tenants)
-        self._served |= dict.fromkeys(tenants, time.monotonic())
+        self._remember(tenants)
         metrics.POPPED.labels(self.queue.provider).inc(len(messages))
         single: list[bytes] = []
         others: list[bytes] = []
         for message, tenant in zip(messages, tenants, strict=True):
             (single if holds[tenant] == 1 else others).append(message)
         if single:
+            if self._is_in_company():
+                self._guest_at = time.monotonic()
             self.ahead(Popped(messages=single))
         if others:
             self.handed(Popped(messages=others))
+
+    def has_guest(self) -> bool:
+        """Whether one of several tenants came alone lately, and may do so again."""
+        return _is_lately(self._guest_at)
+
+    def _is_in_company(self) -> bool:
+        return sum(map(_is_lately, self._served.values())) > 1
+
+    def _remember(self, tenants: Sequence[str]) -> None:
+        latest = dict.fromkeys(tenants, time.monotonic())
+        before = [served for served in self._served.items() if served[0] not in latest]
+        self._served = dict([*before, *latest.items()][-2:])
 
     def _leave(self) -> None:
         """Put back what still came to the door; without Redis the rescuer will ring for it."""
@@ -148,3 +163,7 @@ class Intake:
         other tenants and lasts until the next deal.
         """
         return self.hand.by_tenant() + self.slots.coming()
+
+
+def _is_lately(at: float) -> bool:
+    return at > time.monotonic() - LATELY.total_seconds()

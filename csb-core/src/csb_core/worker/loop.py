@@ -37,6 +37,11 @@ Event = Popped | Finished
 TURN: Final = timedelta(milliseconds=500)
 #: How long the word of a claim may wait for that of its end, so that Redis hears both at once.
 MOMENT: Final = timedelta(milliseconds=3)
+#: How long a loop rests after a turn for a guest of the express lane, in parts of that turn:
+#: whoever comes alone would else find no processor free at any of its steps.
+REST: Final = 0.5
+#: It rests no longer than this, however long the turn took.
+LONGEST_REST: Final = timedelta(milliseconds=10)
 #: How often a loop that may go looks whether everything is done.
 LEAVING: Final = timedelta(milliseconds=50)
 #: How often a worker that waits for its hands to be empty asks whether it still needs to.
@@ -64,6 +69,8 @@ class Loop:
     ttl: timedelta
     #: Takes over what this loop could not claim; None where it has to find out why.
     pass_on: Callable[[Popped], None] | None = None
+    #: Whether the express lane has a guest, for whom this loop rests; None where it is that lane.
+    has_guest: Callable[[], bool] | None = None
     #: Ends that PostgreSQL has not taken yet, with what they belong to.
     unrecorded: list[tuple[Holding, End]] = field(default_factory=list)
     #: Versions that Redis has not been told of yet.
@@ -82,6 +89,7 @@ class Loop:
             self.last_turn = time.monotonic()
             metrics.SLOTS_BUSY.labels(self.queue.provider).set(len(self.hand))
             popped, finished = self._gather()
+            began = time.monotonic()
             try:
                 self.turn(popped, finished)
             except StoreUnavailable as exc:
@@ -91,6 +99,7 @@ class Loop:
                 self.slots.arrived(tenant_of(raw) for raw in popped)
             if self._is_time_to_forget(popped, finished):
                 self.forget()
+            self._rest(time.monotonic() - began)
         self._leave()
 
     def _is_done(self, feeders: Sequence[threading.Thread]) -> bool:
@@ -116,6 +125,11 @@ class Loop:
                 event = self.inbox.get_nowait()
         except Empty:
             return popped, finished
+
+    def _rest(self, turn: float) -> None:
+        """Leave the processors to a guest for a part of the time that this turn took, if any."""
+        if self.has_guest and self.has_guest():
+            time.sleep(min(REST * turn, LONGEST_REST.total_seconds()))
 
     def turn(self, popped: list[bytes], finished: list[Finished]) -> None:
         """Record what has ended, then claim what has come; raises StoreUnavailable.

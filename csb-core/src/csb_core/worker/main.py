@@ -221,24 +221,25 @@ def create(
         slots.expect(tenant_of(message) for message in popped.messages)
         inbox.put(popped)
 
-    loop, express = lane(inbox=inbox), lane(inbox=SimpleQueue(), pass_on=pass_on)
+    express = lane(inbox=SimpleQueue(), pass_on=pass_on)
+    intake = Intake(
+        queue=queue.Queue(popping, provider),
+        doorman=Doorman(queue=queue.Queue(popping, provider), called=slots.call),
+        slots=slots,
+        hand=hand,
+        portion=settings.tenant_portion,
+        handed=inbox.put,
+        ahead=express.inbox.put,
+        stop=stop,
+        block_seconds=settings.block_seconds,
+    )
     return WorkerProcess(
         settings=settings,
         pool=pool,
         queue=bell,
-        loop=loop,
+        loop=lane(inbox=inbox, has_guest=intake.has_guest),
         express=express,
-        intake=Intake(
-            queue=queue.Queue(popping, provider),
-            doorman=Doorman(queue=queue.Queue(popping, provider), called=slots.call),
-            slots=slots,
-            hand=hand,
-            portion=settings.tenant_portion,
-            handed=inbox.put,
-            ahead=express.inbox.put,
-            stop=stop,
-            block_seconds=settings.block_seconds,
-        ),
+        intake=intake,
         heartbeat=Heartbeat(
             pool=pool,
             hand=hand,
