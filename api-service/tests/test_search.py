@@ -201,7 +201,8 @@ def test_accounts_are_spelt_as_their_provider_does(
     client.environ_base["HTTP_X_AUTH_TOKEN"] = tenant.token
 
     def status(query: str) -> int:
-        return client.get(f"{URL}?{query}").status_code
+        answered: int = client.get(f"{URL}?{query}").status_code
+        return answered
 
     assert [status(f"account_id={one}") for one in ("n-12", "111122223333", "12")] == [
         200,
