@@ -21,9 +21,6 @@ from csb_core.models import Json
 
 _PATIENCE: Final = timedelta(seconds=1)
 
-#: How long a connection of the pool is waited for before PostgreSQL is asked past it.
-_PATIENCE_WITH_POOL: Final = timedelta(seconds=0.3)
-
 
 def health(deps: Deps) -> Response:
     """Answer that the process is alive; asks nobody."""
@@ -38,7 +35,7 @@ def ready(deps: Deps) -> Response:
     that took them out for it would make a crowd an outage.
     """
     asked = [
-        _Check(lambda: db.standing(deps.pool, _PATIENCE_WITH_POOL)),
+        _Check(lambda: db.standing(deps.pool)),
         _Check(lambda: _ask_redis(deps)),
     ]
     postgresql, redis = (check.result() for check in asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import orjson
@@ -27,6 +27,8 @@ _PASSING = (
 )
 #: "Program limit exceeded": operational to psycopg, yet the same statement meets it each time.
 _LIMIT_EXCEEDED = "54"
+#: How long a probe waits for a connection of the pool before it asks PostgreSQL past it.
+PATIENCE_WITH_POOL: Final = timedelta(seconds=0.3)
 
 
 def open_pool(
@@ -129,13 +131,13 @@ def ping_past(pool: Pool) -> None:
         raise StoreUnavailable(f"the database did not answer ({type(exc).__name__})") from exc
 
 
-def standing(pool: Pool, patience: timedelta) -> Literal["ok", "busy"]:
+def standing(pool: Pool) -> Literal["ok", "busy"]:
     """Return ok, or busy when PostgreSQL answers and the pool has no connection to spare.
 
     Raises StoreUnavailable.
     """
     try:
-        ping(pool, patience)
+        ping(pool, PATIENCE_WITH_POOL)
     except StoreUnavailable:
         ping_past(pool)
         return "busy"

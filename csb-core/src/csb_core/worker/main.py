@@ -139,7 +139,7 @@ class WorkerProcess:
         """Each thing that this worker needs, `ok` or what is wrong with it."""
         checks = {"postgresql": "ok", "redis": "ok", "consumer": "ok", "configuration": "ok"}
         try:
-            checks["postgresql"] = db.standing(self.pool, timedelta(seconds=0.3))
+            checks["postgresql"] = db.standing(self.pool)
         except StoreUnavailable as exc:
             checks["postgresql"] = str(exc)
         try:

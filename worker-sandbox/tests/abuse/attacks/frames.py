@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from abuse.case import SHORT, Case
 from abuse.outside import Ending
 from worker_sandbox.job import ExitReason, Run
 
-BY_HAND: Final = """
+BODY_MADE_OF: Final = """
 import json, struct
 
 def ok(value, more=b""):
@@ -17,7 +18,9 @@ def ok(value, more=b""):
 def failed(kind, message, traceback=b"null", reason=b"error"):
     error = b'{"type":' + kind + b',"message":' + message + b',"traceback":' + traceback + b"}"
     return b'{"reason":"' + reason + b'","error":' + error + b"}"
+"""
 
+BY_HAND: Final = """
 def main(p):
     body = BODY
     frame = struct.pack(">I", len(body)) + body
@@ -33,15 +36,6 @@ def main(p):
 
 #: The runner itself seals what its own tools were made to say.
 BY_THE_RUNNER: Final = """
-import json, struct
-
-def ok(value, more=b""):
-    return b'{"reason":"ok","value":' + value + more + b"}"
-
-def failed(kind, message, traceback=b"null", reason=b"error"):
-    error = b'{"type":' + kind + b',"message":' + message + b',"traceback":' + traceback + b"}"
-    return b'{"reason":"' + reason + b'","error":' + error + b"}"
-
 class Said:
     def encode(self):
         return BODY
@@ -100,24 +94,21 @@ def measured(run: Run) -> None:
     assert run.memory_peak_kb > 0, run
 
 
+def cases(who: str, program: str, outside: Callable[[Ending], None]) -> list[Case]:
+    return [
+        Case(
+            name=f"{who}-{name}",
+            code=BODY_MADE_OF + program.replace("BODY", body),
+            limits=SHORT,
+            ends=ENDS,
+            inside=measured,
+            outside=outside,
+        )
+        for name, body in BODIES.items()
+    ]
+
+
 CASES = [
-    Case(
-        name=f"by-hand-{name}",
-        code=BY_HAND.replace("BODY", body),
-        limits=SHORT,
-        ends=ENDS,
-        inside=measured,
-        outside=arrived,
-    )
-    for name, body in BODIES.items()
-] + [
-    Case(
-        name=f"sealed-{name}",
-        code=BY_THE_RUNNER.replace("BODY", body),
-        limits=SHORT,
-        ends=ENDS,
-        inside=measured,
-        outside=arrived_as_it_was,
-    )
-    for name, body in BODIES.items()
+    *cases("by-hand", BY_HAND, arrived),
+    *cases("sealed", BY_THE_RUNNER, arrived_as_it_was),
 ]
